@@ -12,7 +12,7 @@ from sleep_interpreter.data.formats import trial_origin, validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.utils.core.data_card import ASLEEP, AWAKE, DataCard, card_of, published
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.paths import display_path, named_in_text
 from sleep_interpreter.utils.core.provenance import is_simulated
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 
@@ -51,7 +51,7 @@ def find_subjects(root: str | Path) -> dict[str, Path]:
     """
     root = Path(root)
     refuse_unfinished(root)
-    files = [file for pattern in PATTERNS for file in sorted(root.glob(pattern), key=validation.natural)]
+    files = [file for pattern in PATTERNS for file in sorted(named_in_text(root.glob(pattern)), key=validation.natural)]
     if not files:
         places = " nor ".join(f"{display_path(root)}/{pattern}" for pattern in PATTERNS)
         raise UserError(f"no single trials found: there is neither {places}; {HOW_TO_SIMULATE}")

@@ -14,6 +14,7 @@ import numpy as np
 
 from sleep_interpreter.utils.core.data_card import FILE, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.paths import named_in_text
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 from sleep_interpreter.utils.signal.preprocessing import CLIP
 from sleep_interpreter.utils.signal.trial_ends import FILLED_UP, valid_lengths
@@ -25,7 +26,7 @@ _Container = TypeVar("_Container", list[Any], dict[Any, Any])
 
 def find(folder: str | Path, pattern: str, what: str) -> list[Path]:
     """Return the files in `folder` that match `pattern` in natural order; a `UserError` if there is none."""
-    files = sorted((p for p in Path(folder).glob(pattern) if p.is_file()), key=natural)
+    files = sorted(named_in_text(p for p in Path(folder).glob(pattern) if p.is_file()), key=natural)
     if not files:
         raise UserError(f"no {what} found: there is no {folder}/{pattern}; {HOW_TO_SIMULATE}")
     return files

@@ -19,7 +19,7 @@ from sleep_interpreter.data.inventory import files as kinds
 from sleep_interpreter.data.inventory.files import EVERY, Findings, Problem, Reader
 from sleep_interpreter.utils.core.data_card import AWAKE, DataCard, card_of
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import atomic_write, display_path
+from sleep_interpreter.utils.core.paths import atomic_write, display_path, named_in_text
 from sleep_interpreter.utils.core.provenance import SIDECAR, UNFINISHED_SIDECAR, is_simulated
 from sleep_interpreter.utils.signal.channel_names import listed
 
@@ -132,7 +132,10 @@ def survey_folder(root: str | Path, fast: bool = False) -> Inventory:
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder; give the one that holds `SI Main Train_tfrecords`")
-    files = {part: sorted((path for path in root.glob(part.pattern) if path.is_file()), key=natural) for part in PARTS}
+    files = {
+        part: sorted(named_in_text(path for path in root.glob(part.pattern) if path.is_file()), key=natural)
+        for part in PARTS
+    }
     inventory = Inventory(root, fast, card_of(root))
     _find_checkpoints(inventory)
     if not any(files.values()) and not any(inventory.checkpoints.values()):

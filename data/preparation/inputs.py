@@ -23,7 +23,7 @@ from sleep_interpreter.data.preparation import pauses, repeated
 from sleep_interpreter.data.preparation.bids_tables import frame_of, groups_of
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.utils.core.errors import UserError, nearest
-from sleep_interpreter.utils.core.paths import display_path, refuse_link_loops
+from sleep_interpreter.utils.core.paths import display_path, named_in_text, refuse_link_loops
 from sleep_interpreter.utils.signal.recording import Recording, reader_options
 
 _FORMATS = (".vhdr", ".edf", ".bdf", ".set", ".fif", ".cnt", ".gdf")
@@ -69,10 +69,11 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
         raise UserError(f"{root}: BIDS folder not found")
     refuse_link_loops(root)
     found = mne_bids.find_matching_paths(root, datatypes="eeg", suffixes="eeg", extensions=list(_FORMATS))
-    # derivatives/ and sourcedata/ hold the same recordings once more
-    found = [p for p in found if p.fpath.relative_to(root).parts[0].startswith("sub-")]
+    # derivatives/ and sourcedata/ hold the same recordings once more; what is misnamed may seem to lie above
+    found = [p for p in found if Path(os.path.relpath(p.fpath, root)).parts[0].startswith(("sub-", ".."))]
     if not found:
         raise UserError(f"{root}: no sub-*/**/eeg/*_eeg.* recording in it; is it a BIDS folder?")
+    named_in_text(p.fpath for p in found)
     sessions, faults = dict[str, list[Session]](), dict[str, str]()
     people = {f"sub-{p.subject}" for p in found}
     column = None if settings.split.test else settings.split.group_column
@@ -82,6 +83,12 @@ def find_bids(root: str | Path, settings: Preparation) -> list[Source]:
         names = tuple(name for name in (both, path.session, path.task) if name)
         own = sessions.setdefault(f"sub-{path.subject}", [])
         try:
+            if not os.path.lexists(path.fpath):  # mne-bids makes up its folders by its name
+                folders = "/".join(path.fpath.parent.parts[-3 if path.session else -2 :])
+                raise UserError(
+                    f"{display_path(root)}: {path.fpath.name} lies in other folders than its name tells; put it into "
+                    f"{folders}/, or rename it"
+                )
             kind = _kind(names, settings, path.fpath)
         except UserError as error:
             faults.setdefault(f"sub-{path.subject}", str(error))
@@ -111,7 +118,7 @@ def find_recordings(pattern: str | Sequence[str], settings: Preparation) -> list
         # a file's own name may hold brackets; pathlib's glob takes no absolute patterns
         for p in ([one] if Path(one).is_file() else glob.glob(one, recursive=True))  # noqa: PTH207
     }
-    paths = sorted((p for p in files if p.suffix.lower() in _FORMATS), key=natural)
+    paths = sorted(named_in_text(p for p in files if p.suffix.lower() in _FORMATS), key=natural)
     rule = re.compile(settings.recordings.pattern)
     if settings.stages.file:  # EDF+ scorings look like recordings
         scored = set[Path]()
@@ -214,7 +221,8 @@ def _beside(path: Path, pattern: str, known: Mapping[str, str]) -> list[Path]:
 
     wanted = glob.escape(str(path.parent)) + "/" + re.sub(r"{(\w+)}", part, pattern)
     there = {Path(os.path.normpath(other)) for other in glob.glob(wanted, recursive=True)}  # noqa: PTH207
-    return sorted(p for p in there if p != Path(os.path.normpath(path)) and not p.stem.endswith("_description"))
+    others = (p for p in there if p != Path(os.path.normpath(path)) and not p.stem.endswith("_description"))
+    return sorted(named_in_text(others))
 
 
 def assign_names(

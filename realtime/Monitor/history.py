@@ -14,8 +14,9 @@ from sleep_interpreter.realtime.Recording.event_log import is_silent_cue
 from sleep_interpreter.realtime.Recording.recorder import PLACE, places
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import card_of
-from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.errors import UserError, warn_once
 from sleep_interpreter.utils.core.own_folder import inside
+from sleep_interpreter.utils.core.paths import named_in_text
 from sleep_interpreter.utils.core.provenance import parse_json, read_json
 from sleep_interpreter.utils.signal.recording import Recording
 
@@ -269,8 +270,13 @@ def list_sessions(root: Path) -> list[dict[str, Any]]:
     """Return the sessions below a folder, the newest first: [{subject, session, started, ending, ...}]."""
     found = []
     for path in sorted(root.glob("*/session_*/session.json")):
-        folder, about = path.parent, session_about.about(path.parent)
-        if not about:
+        folder = path.parent
+        try:
+            named_in_text([folder])
+        except UserError as error:  # the page could not ask for it
+            warn_once(str(error))
+            continue
+        if not (about := session_about.about(folder)):
             continue
         summary = read_json(folder / "summary.json")
         minutes, cues, running = summary.get("minutes"), summary.get("cues"), runs(folder)

@@ -3,11 +3,13 @@
 import logging
 import math
 import re
+import secrets
 import shutil
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from sleep_interpreter.realtime.Parameters.source import RecordingSettings
 from sleep_interpreter.realtime.Recording.event_log import RESERVE
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.own_folder import own_folder
+from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import MARK
 from sleep_interpreter.utils.signal.brainvision_writer import BrainVisionWriter
 
@@ -39,6 +43,10 @@ _SYNCS = 3600
 """Durations of the newest syncs that are kept."""
 
 
+_MARK = "second_folder.id"
+"""Holds the same in recording/ of a session and in its second place, so that no other folder passes for that."""
+
+
 def second_place(session: Path, second_folder: str) -> Path:
     """Return where the recording of a session's folder goes on when its own disk is full."""
     session = session.resolve()
@@ -46,12 +54,36 @@ def second_place(session: Path, second_folder: str) -> Path:
 
 
 def places(folder: str | Path) -> list[Path]:
-    """Return the folders in which a session's recording may be: its own, and the one for when that disk was full."""
+    """Return the folders in which a session's recording may be: its own, and the one for when that disk was full.
+
+    The second one lies outside of the session's folder, which somebody else may have made. It counts where it holds
+    the session's own mark; other segments there are a `UserError`.
+    """
     folder = Path(folder)
-    settings = folder / "settings.yaml"
+    settings, recording = folder / "settings.yaml", folder / "recording"
     own = read_yaml(settings).get("recording") if settings.is_file() else None
-    second = own.get("second_folder") if isinstance(own, dict) else None
-    return [folder / "recording", *([second_place(folder, second)] if isinstance(second, str) else [])]
+    named = own.get("second_folder") if isinstance(own, dict) else None
+    if not isinstance(named, str) or "\0" in named:
+        return [recording]
+    second = second_place(folder, named)
+    if _is_of(second, recording):
+        return [recording, own_folder(second)]
+    if second.is_dir() and any(second.glob("segment_*")):
+        raise UserError(
+            f"{display_path(settings)}: recording.second_folder leads to {second}, whose segments do not tell that "
+            f"they are of this session ({_MARK}): if they are, move them into {display_path(recording)}; if not, take "
+            "that line out"
+        )
+    return [recording]
+
+
+def _is_of(second: Path, recording: Path) -> bool:
+    """Tell whether a second place has the mark of the session to which `recording` belongs."""
+    marks = [place / _MARK for place in (second, recording)]
+    if not all(mark.is_file() and not mark.is_symlink() for mark in marks):
+        return False
+    one, other = (mark.read_bytes()[:100] for mark in marks)
+    return one == other and re.fullmatch(rb"[0-9a-f]{32}\n", one) is not None
 
 
 def _has_room(place: Path, needed: float) -> bool:
@@ -64,13 +96,30 @@ def _has_room(place: Path, needed: float) -> bool:
     return shutil.disk_usage(place).free >= needed
 
 
+def _mark(second: Path, recording: Path) -> bool:
+    """Make a session's second place, and mark both as of one session; tell whether that could be done."""
+    text, reason = secrets.token_hex(16) + "\n", "it holds files already"
+    try:
+        second.mkdir(parents=True, exist_ok=True)
+        if all(path.name == _MARK for path in second.iterdir()):  # of a session that is no more
+            for place in (second, recording):
+                place.mkdir(parents=True, exist_ok=True)
+                (place / _MARK).write_text(text, encoding="ascii")
+            return True
+    except OSError as error:
+        reason = error.strerror or str(error)
+    logger.warning("WARNING: recording.second_folder: nothing can be recorded in %s: %s", second, reason)
+    return False
+
+
 class Recorder:
     """Record all channels as they come into `folder`, recording/ of a session; go on in a new segment after a failure.
 
     Samples are handed to the system at once, so that they outlive the process; a thread brings them to the disk once
     a second, so that a slow disk holds up nobody. A disk that is full is given up for `settings.second_folder`, if
-    there is one. `rate` is in Hz, `start` the time of the first sample and `first` its place in the session's stream,
-    in samples of the stream's own rate; a recording of a `simulated` stream says so.
+    there is one; where a session goes on (`resumed`), only for one that holds its mark. `rate` is in Hz, `start` the
+    time of the first sample and `first` its place in the session's stream, in samples of the stream's own rate; a
+    recording of a `simulated` stream says so.
 
     Of the newest segment, `path` is the header, `acknowledged` how many samples are on the disk whatever happens now,
     and `bytes` their length; `missed` are the samples that were recorded nowhere. `syncs` are how long the newest syncs
@@ -79,7 +128,7 @@ class Recorder:
 
     def __init__(
         self, folder: Path, names: Sequence[str], rate: float, settings: RecordingSettings, *,
-        simulated: bool = False, start: datetime | None = None, first: int = 0,
+        simulated: bool = False, start: datetime | None = None, first: int = 0, resumed: bool = False,
     ) -> None:  # fmt: skip
         self._folder, self._names, self._rate, self._settings = folder, tuple(names), rate, settings
         self._simulated = simulated
@@ -89,7 +138,11 @@ class Recorder:
         self._position, self._missed, self.missed = first, 0, 0
         self._places = [folder]
         if settings.second_folder is not None:
-            self._places.append(second_place(folder.parent, settings.second_folder))
+            second = second_place(folder.parent, settings.second_folder)
+            if _is_of(second, folder) or (not resumed and _mark(second, folder)):
+                self._places.append(second)
+            elif resumed:
+                logger.warning("%s does not tell that it is of this session: nothing is recorded there", second)
         self._failed_at: float | None = None
         self._tried = -math.inf  # when last to go on
         self._asked = 0.0  # when the last sync was
@@ -156,6 +209,11 @@ class Recorder:
         self.flush()
         if self._failed_at is None:
             self._attempt(self._writer.close, 0)
+        for place in self._places[1:]:
+            with suppress(OSError):  # what was never needed goes
+                if [path.name for path in place.iterdir()] == [_MARK]:
+                    (place / _MARK).unlink()
+                    place.rmdir()
 
     def _open(self, place: Path, start: datetime | None = None) -> None:
         place.mkdir(parents=True, exist_ok=True)

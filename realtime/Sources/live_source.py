@@ -246,7 +246,7 @@ class LiveSource(Source):
         first = round(origin * self._rate / STREAM_RATE)
         self.recorder = Recorder(
             folder, self.names, self._rate, settings, simulated=self.simulated, start=datetime.now(UTC),
-            first=first,
+            first=first, resumed=origin > 0,
         )  # fmt: skip
         if settings.xdf:
             self._copy_as_xdf()

@@ -1,7 +1,9 @@
 """What fuzz tests share: files of the project, changed at random, and what may come of them.
 
 A reader may refuse a file with a `UserError`, and nothing else: no other exception, no signal, no more than 5 s and
-1 GB. `make test-slow` tries the same inputs every time; `make fuzz MINUTES=n` goes on with new ones.
+1 GB. `make test-slow` tries the same inputs every time; `make fuzz MINUTES=n` goes on with new ones, in a process that
+may die. An input lies in results/fuzz while it is tried; one that failed stays there, and what killed or held up the
+process is the one that is left. To try it again: SI_FUZZ_INPUT=FILE python -m pytest -m slow tests/fuzz -k TARGET.
 """
 
 import contextlib
@@ -9,20 +11,27 @@ import json
 import logging
 import os
 import random
+import re
 import resource
 import signal
 import time
 import warnings
+from pathlib import Path
 
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import RESULTS
 
 MINUTES = float(os.environ.get("SI_FUZZ_MINUTES") or 0)
 """That all targets together may take; 0: a fixed number of inputs."""
-_TARGETS = 22
-_SECONDS, _KILOBYTES = 5, 1_000_000
+AGAIN = os.environ.get("SI_FUZZ_INPUT")
+"""File of the only input to be tried."""
+INPUTS = RESULTS / "fuzz"
+_SECONDS, _BYTES = 5, 2**30
+_MEMORY = Path("/proc/self/statm")
+targets, tried = 1, 0  # how many there are; inputs of this one (conftest.py counts both)
 
 WORDS = [
     b"0", b"-1", b"1", b"nan", b"inf", b"-inf", b"1e999", b"1e-300", b"1e300", b"99999999", b"2147483648",
@@ -119,44 +128,87 @@ def bounded():
     def late(*_):
         raise AssertionError(f"took more than {_SECONDS} s")
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     timers = {signal.SIGPROF: (signal.ITIMER_PROF, _SECONDS), signal.SIGALRM: (signal.ITIMER_REAL, 20 * _SECONDS)}
     old = {number: signal.signal(number, late) for number in timers}  # computing; waiting, on a busy machine
     for timer, seconds in timers.values():
         signal.setitimer(timer, seconds)
+    allowed = resource.getrlimit(resource.RLIMIT_AS)
+    if _MEMORY.exists():  # Linux
+        held = int(_MEMORY.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (held + _BYTES, allowed[1]))
     try:
         yield
     finally:
+        resource.setrlimit(resource.RLIMIT_AS, allowed)
         for number, (timer, _) in timers.items():
             signal.setitimer(timer, 0)
             signal.signal(number, old[number])
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < _KILOBYTES, "more than 1 GB"
+
+
+@contextlib.contextmanager
+def may_refuse(refusals=(UserError,)):
+    """Take a refusal, unless it is one because memory ran out."""
+    try:
+        yield
+    except refusals as refusal:
+        error = refusal
+        while error is not None:
+            assert not isinstance(error, MemoryError), f"asked for more than {_BYTES} bytes: {refusal}"
+            error = error.__cause__ or error.__context__
 
 
 def refused(read, *given):
     """Call a reader, which may refuse."""
-    with contextlib.suppress(UserError):
+    with may_refuse():
         return read(*given)
+
+
+def _files():
+    """Return the files of this target's input that is tried, and of the last one that failed."""
+    name = re.sub(r"\W+", "_", os.environ["PYTEST_CURRENT_TEST"].split("::")[-1].split(" ")[0]).strip("_")
+    INPUTS.mkdir(parents=True, exist_ok=True)
+    return INPUTS / f"{name}.py", INPUTS / f"{name}.failed.py"
+
+
+@contextlib.contextmanager
+def kept(value):
+    """Have an input in a file while it is tried, and ever after if it fails."""
+    path, failed = _files()
+    path.write_text(repr(value), encoding="utf-8", errors="backslashreplace")
+    try:
+        yield
+    except BaseException:
+        path.replace(failed)
+        raise
+    path.unlink()
 
 
 def fuzz(attempt, inputs, number, refusals=(UserError,)):
     """Give `attempt` the inputs of a strategy: `number` of them, or as many as there is time for."""
 
     def one(value):
-        with warnings.catch_warnings(), bounded():
+        global tried
+        tried += 1
+        with kept(value), warnings.catch_warnings(), bounded():
             warnings.simplefilter("ignore")
-            with contextlib.suppress(*refusals):
+            with may_refuse(refusals):
                 attempt(value)
 
     quiet = settings(
         max_examples=min(number, 200) if MINUTES else number, deadline=None, database=None, derandomize=not MINUTES,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink), print_blob=True,
     )  # fmt: skip
     logging.disable(logging.CRITICAL)
     try:
+        if AGAIN:
+            value = Path(AGAIN).read_text(encoding="utf-8")
+            one(eval(value, {"nan": float("nan"), "inf": float("inf")}))
+            return
+        for left in _files():
+            left.unlink(missing_ok=True)
         if not MINUTES:
             quiet(given(inputs)(one))()
-        end = time.monotonic() + 60 * MINUTES / _TARGETS
+        end = time.monotonic() + 60 * MINUTES / targets
         while MINUTES and time.monotonic() < end:
             seed(random.getrandbits(64))(quiet(given(inputs)(one)))()
     finally:

@@ -62,6 +62,7 @@ def test_pickles_of_any_instructions(tmp_path):
 
 
 def test_archives(tmp_path):
+    import_tensorflow()  # takes longer than any file may
     path = tmp_path / "ensemble.npz"
     arrays = [npy(np.ones((2, 3), dtype)) for dtype in ("<f4", "<i8", "U3", "?")]
     sound = write_npz(path, {f"{_NAME}.npy": arrays[0]}, _HEADER).read_bytes()
@@ -81,7 +82,7 @@ def test_archives(tmp_path):
 
 
 def test_indexes_of_tensorflow(tmp_path):
-    import_tensorflow()  # takes longer than any file may
+    import_tensorflow()  # as above
     prefix = tmp_path / "x.ckpt"
     (tmp_path / "x.ckpt.data-00000-of-00001").write_bytes(bytes(256))
     known = f"{_NAME}{VALUE}", f"individual_models/1/bias{VALUE}", "_CHECKPOINTABLE_OBJECT_GRAPH"

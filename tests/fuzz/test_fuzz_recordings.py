@@ -48,6 +48,8 @@ Mk3=Stimulus,S  1,120,1,0
 Mk4=lost,gap,200,50,0
 Mk5=Comment,sample 1000,1,1,0
 Mk6=Comment,simulated,1,1,0
+Mk7=New Segment,,300,1,0,20240101220010000000
+Mk8=New Segment,LostSamples: 12,350,1,0
 """.encode()
 
 

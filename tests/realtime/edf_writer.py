@@ -57,21 +57,28 @@ def write_edf(path, channels, *, cues=(), record_seconds=1, kind="", announced=N
     return path
 
 
-def write_gdf(path, channels, *, record_seconds=1):
-    """Write a GDF 1.25 file of 32-bit floats; channels as in `write_edf`."""
+def write_gdf(path, channels, *, record_seconds=1, version="1.25", events=()):
+    """Write a GDF file of 32-bit floats, version 1.25 or 2.20; channels as in `write_edf`, events (sample, type)."""
+    new = version == "2.20"
     n, records = len(channels), round(len(channels[0][2]) / channels[0][1] / record_seconds)
     counts = [round(rate * record_seconds) for _, rate, _, _ in channels]
-    head = b"GDF 1.25" + b"X X".ljust(80) + b"X".ljust(80) + b"2000010100000000"
-    head += struct.pack("<q", 256 * (n + 1)) + bytes(24 + 20)
+    head = f"GDF {version}".encode() + b"X X".ljust(66 if new else 80) + bytes(14 if new else 0)
+    head += b"X".ljust(64) + bytes(32) + struct.pack("<H", n + 1) + bytes(50) if new else (
+        b"X".ljust(80) + b"2000010100000000" + struct.pack("<q", 256 * (n + 1)) + bytes(24 + 20)
+    )  # fmt: skip
     head += struct.pack("<q3I", records, record_seconds, 1, n)
     text = [b"".join(c[0].encode().ljust(16) for c in channels), bytes(80 * n)]
-    text += [b"".join(c[3].encode().ljust(8) for c in channels)]
+    text += [bytes(6 * n) + struct.pack("<H", 4275) * n if new else b"".join(c[3].encode().ljust(8) for c in channels)]
     numbers = struct.pack(f"<{n}d", *[-1e3] * n) + struct.pack(f"<{n}d", *[1e3] * n)
-    numbers += struct.pack(f"<{n}q", *[-1000] * n) + struct.pack(f"<{n}q", *[1000] * n)
+    whole = "d" if new else "q"
+    numbers += struct.pack(f"<{n}{whole}", *[-1000] * n) + struct.pack(f"<{n}{whole}", *[1000] * n)
     tail = bytes(80 * n) + struct.pack(f"<{n}i", *counts) + struct.pack(f"<{n}i", *[16] * n) + bytes(32 * n)
     blocks = [np.asarray(c[2], "<f4").reshape(records, k) for c, k in zip(channels, counts, strict=True)]
-    no_events = struct.pack("<B3BI", 1, 0, 0, 0, 0)
-    path.write_bytes(head + b"".join(text) + numbers + tail + np.concatenate(blocks, axis=1).tobytes() + no_events)
+    count = struct.pack("<I", len(events))
+    marks = b"\1" + (count[:3] + struct.pack("<f", 100.0) if new else bytes(3) + count)
+    marks += np.array([sample + 1 for sample, _ in events], "<u4").tobytes()
+    marks += np.array([kind for _, kind in events], "<u2").tobytes()
+    path.write_bytes(head + b"".join(text) + numbers + tail + np.concatenate(blocks, axis=1).tobytes() + marks)
     return path
 
 
@@ -79,7 +86,7 @@ def _tals(cues, records, record_seconds, before, pause):
     rows = np.zeros((records, _TAL_BYTES), np.uint8)
     for k in range(records):
         begin = k * record_seconds + (pause if k >= before else 0)
-        text = f"+{begin:g}\x14\x14\0"
+        text = f"+{begin:.15g}\x14\x14\0"
         for onset, words in cues:
             if begin <= onset < begin + record_seconds:
                 text += f"+{onset:g}\x14{words}\x14\0"

@@ -1,11 +1,13 @@
 """The recorder: killed, on a full disk, torn at the end; what was acknowledged is always readable."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
 from itertools import pairwise
 from types import SimpleNamespace
+from unittest import mock
 
 import mne
 import numpy as np
@@ -14,7 +16,9 @@ import pytest
 from sleep_interpreter.realtime.Parameters.source import RecordingSettings
 from sleep_interpreter.realtime.Recording import recorder as module
 from sleep_interpreter.realtime.Recording.recorder import PLACE, Recorder
-from sleep_interpreter.realtime.Recording.session_recording import segments
+from sleep_interpreter.realtime.Recording.session_recording import join_segments, segments
+from sleep_interpreter.realtime.Report.session_data import load_session
+from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import ROOT
 
 NAMES, RATE = ("A", "B", "C"), 500.0
@@ -203,6 +207,109 @@ def test_a_disk_that_stays_full_is_given_up_for_the_second_place(tmp_path, monke
     assert first.end <= later.first and later.end == position + 100
     # what lies nowhere was counted
     assert recorder.missed >= later.first - first.end and recorder.missed_seconds == recorder.missed / RATE
+
+
+def in_second_place(session, second, **more):
+    """Record a segment in a session's own folder, and one in the second place, as when the disk is full."""
+    session.mkdir(parents=True, exist_ok=True)
+    (session / "settings.yaml").write_text(f"recording: {{second_folder: {json.dumps(str(second))}}}\n")
+    settings = RecordingSettings(second_folder=str(second))
+    recorder = Recorder(session / "recording", NAMES, RATE, settings, **more)
+    recorder.append(counter(0, 50))
+    recorder._fail(OSError("full"), 0)
+    with mock.patch.object(module, "_has_room", lambda place, needed: place.parent != session):
+        recorder._retry(0.0)
+    recorder.append(counter(50, 50))
+    return recorder
+
+
+def test_a_second_place_that_was_not_needed_goes(tmp_path):
+    session, second = tmp_path / "s1" / "session_001", tmp_path / "other disk"
+    recorder = Recorder(session / "recording", NAMES, RATE, RecordingSettings(second_folder=str(second)))
+    assert (second / "s1_session_001").is_dir()
+    recorder.close()
+    assert not list(second.iterdir())
+
+
+def test_a_session_that_goes_on_knows_its_second_place(tmp_path):
+    session, second = tmp_path / "s1" / "session_001", tmp_path / "other disk"
+    in_second_place(session, second)  # killed
+    recorder = in_second_place(session, second, first=200, resumed=True)
+    assert recorder.path == second / "s1_session_001" / "segment_004.vhdr"
+    recorder.close()
+    assert [part.path.name for part in segments(session)] == [f"segment_{n:03d}.vhdr" for n in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("mark", [None, "other", "empty", "link", "words", "folder"])
+def test_a_session_of_somebody_else_does_not_reach_into_a_second_place(tmp_path, mark):
+    """Its settings name the folder in which another session of the same name went on."""
+    mine, second, theirs = (
+        tmp_path / "s1" / "session_001",
+        tmp_path / "other disk",
+        tmp_path / "t" / "s1" / "session_001",
+    )
+    in_second_place(mine, second).close()
+    before = sorted(second.rglob("*"))
+    recorder = in_second_place(theirs, tmp_path / "third")
+    recorder.close()
+    (theirs / "settings.yaml").write_text((mine / "settings.yaml").read_text())
+    event = {
+        "sample": 0,
+        "seconds": 0.0,
+        "event": "stop",
+        "code": None,
+        "detail": {"reason": "x"},
+        "wall": {"time": ""},
+    }
+    (theirs / "log.jsonl").write_text(json.dumps(event) + "\n")
+    own, other = theirs / "recording" / "second_folder.id", second / "s1_session_001" / "second_folder.id"
+    if mark is None:
+        own.unlink()
+    elif mark == "empty":
+        own.write_text("")
+        other.write_text("")
+    elif mark == "link":
+        own.unlink()
+        own.symlink_to(other)
+    elif mark == "words":
+        own.write_text("segment\n")
+        other.write_text("segment\n")
+    elif mark == "folder":
+        own.unlink()
+        own.mkdir()
+    for read in (segments, lambda folder: join_segments(folder, tmp_path / "joined.vhdr")):
+        with pytest.raises(
+            UserError, match=r"leads out of|segments do not tell that they are of this session.*move them"
+        ):
+            read(theirs)
+    if mark != "link":
+        assert any("do not tell that they are of this session" in text for text in load_session(theirs).missing)
+    settings = RecordingSettings(second_folder=str(second))
+    recorder = Recorder(theirs / "recording", NAMES, RATE, settings, first=100, resumed=True)
+    recorder._fail(OSError("full"), 0)
+    assert recorder._places == [theirs / "recording"]
+    recorder.close()
+    recorder = Recorder(tmp_path / "new" / "s1" / "session_001" / "recording", NAMES, RATE, settings)
+    assert len(recorder._places) == 1  # one that begins takes nobody's place either
+    recorder.close()
+    assert sorted(second.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_second_place_leads_nowhere_else(tmp_path):
+    session, second = tmp_path / "s1" / "session_001", tmp_path / "other disk"
+    in_second_place(session, second).close()
+    (tmp_path / "mine.vhdr").touch()
+    (second / "s1_session_001" / "segment_003.vhdr").symlink_to(tmp_path / "mine.vhdr")
+    with pytest.raises(UserError, match="leads out of its folder"):
+        segments(session)
+
+
+def test_a_second_place_that_cannot_be_made_is_told(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    settings = RecordingSettings(second_folder=str(tmp_path / "file"))
+    Recorder(tmp_path / "s1" / "session_001" / "recording", NAMES, RATE, settings).close()
+    assert "recording.second_folder: nothing can be recorded in" in caplog.text
 
 
 def test_two_full_disks_are_not_tried_all_the_time(tmp_path):

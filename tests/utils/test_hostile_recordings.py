@@ -93,13 +93,55 @@ def test_a_recording_that_ends_in_its_header(tmp_path, suffix, length):
         (236, struct.pack("<q", -5), "number of data records is '-5'"),
         (256 + 2 * 216, struct.pack("<i", -100), "samples of a channel in a data record is '-100'"),
         (256 + 2 * 216, struct.pack("<i", 2**31 - 1), "samples of a channel in a data record"),
+        (252, struct.pack("<I", 2**16 + 2), "number of channels is '65538', not 1 to 4096"),  # its upper half
+        (252, b"\2\0-1", "number of channels is"),  # that of 23 GB
+        (236, struct.pack("<q", -1), "number of data records is '-1'"),
+        (236, struct.pack("<q", 11), "number of data records is '11', not 0 to 10"),
+        (256 + 2 * 220, struct.pack("<i", 17), "kinds 16, 17 .GDF's codes., and one kind of 1, 2"),
+        (256 + 2 * 220, struct.pack("<2i", 5, 6), "kinds 5, 6"),  # as wide as each other, and MNE takes the first
+        (256 + 2 * 220, struct.pack("<2i", 0, 0), "kinds 0 "),
+        (256 + 2 * 220, struct.pack("<2i", -1, -1), "kinds -1 "),
+        (184, struct.pack("<q", 2**60), "length of the header in bytes"),
+        (0, b"GDF 1e99", "begins with b'GDF 1e99'"),
+        (0, b"GDF nan ", "begins with b'GDF nan '"),
+        (0, b"BDF 1.25", "begins with b'BDF 1.25'"),
+        (-4, struct.pack("<I", 2**32 - 1), "table of 4,294,967,295 events would have 25,769,803,770 bytes, and 0 are"),
+        (-8, b"\3\0\0\0\1\0\0\0", "table of 1 events would have 12 bytes, and 0 are there"),
     ],
 )
 def test_a_header_of_gdf_that_cannot_be_meant(tmp_path, place, value, told):
     path = write_gdf(tmp_path / "night.gdf", CHANNELS)
     assert Recording(path).seconds == 10
     with pytest.raises(UserError, match=rf"night\.gdf: .*{told}"):
-        Recording(changed(path, place, value))
+        Recording(changed(path, place % path.stat().st_size, value))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (184, struct.pack("<H", 2), "length of the header in bytes is '512', not 768"),
+        (252, struct.pack("<H", 5000), "number of channels is '5000'"),
+        (-26, b"\1\xff\xff\xff", "table of 16,777,215 events"),
+        (-26, b"\3\3\0\0", "table of 3 events would have 36 bytes, and 18 are there"),
+    ],
+)
+def test_a_header_of_gdf_2_that_cannot_be_meant(tmp_path, place, value, told):
+    marks = [(50, 769), (200, 770), (250, 769)]
+    path = write_gdf(tmp_path / "night.gdf", CHANNELS, version="2.20", events=marks)
+    recording = Recording(path)
+    assert recording.seconds == 10 and recording.annotations.onset.tolist() == [0.5, 2.0, 2.5]
+    np.testing.assert_allclose(recording.groups(["C4"])[0].read(0, 50)[0] * 1e6, CHANNELS[0][2][:50], atol=1e-4)
+    with pytest.raises(UserError, match=rf"night\.gdf: .*{told}"):
+        Recording(changed(path, place % path.stat().st_size, value))
+
+
+def test_samples_that_are_not_there_when_they_are_wanted(tmp_path):
+    """A file that became shorter after its header was read, as on a share that others write to."""
+    path = write_edf(tmp_path / "night.edf", CHANNELS)
+    recording = Recording(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"night\.edf: MNE cannot read samples 0 to 900 of this recording"):
+        recording.groups(["C4"])[0].read(0, 900)
 
 
 @pytest.mark.skipif(not hasattr(os, "SEEK_HOLE"), reason="the system does not tell of holes")
@@ -146,6 +188,36 @@ def vhdr(folder, change=("", ""), coding="utf-8"):
     (folder / "night.vmrk").write_text(_VMRK, encoding=coding)
     (folder / "night.vhdr").write_text(_VHDR.replace(*change) if change[0] else _VHDR, encoding="utf-8")
     return folder / "night.vhdr"
+
+
+@pytest.mark.parametrize(
+    ("marker", "told"),
+    [
+        (f"Mk3=New Segment,LostSamples: {'9' * 400},500,1,0", "with its gaps, by the times inside it, it is inf days"),
+        ("Mk3=New Segment,LostSamples: 99999999999,500,1,0", "it is 11,574 days long; correct"),
+        ("Mk3=New Segment,,500,1,0,20280101220000000000", "it is 1,461 days long"),
+        ("Mk3=New Segment,,\u00b2,1,0", None),  # a digit to Python, and no number
+        (f"Mk3=New Segment,,{'9' * 5000},1,0", None),
+        ("Mk3=New Segment,LostSamples: 5,500,1,0\nMk4=New Segment,,500,1,0", None),  # one gap of two lengths
+    ],
+)
+def test_gaps_that_cannot_be(tmp_path, marker, told):
+    path = vhdr(tmp_path)
+    path.with_suffix(".vmrk").write_text(_VMRK + marker + "\n", encoding="utf-8")
+    if told is None:
+        try:
+            assert Recording(path).seconds < 11
+        except UserError as error:  # MNE's word on a number
+            assert "MNE cannot read this recording" in str(error)
+        return
+    with pytest.raises(UserError, match=rf"night\.vhdr: .*{told}"):
+        Recording(path)
+
+
+def test_gaps_of_edf_that_cannot_be(tmp_path):
+    path = write_edf(tmp_path / "night.edf", CHANNELS, cues=[(1.0, "cue")], kind="EDF+D", pause=(5, 40_000_000))
+    with pytest.raises(UserError, match=r"night\.edf: with its gaps, by the times inside it, it is 463 days long"):
+        Recording(path)
 
 
 def test_the_header_of_these_tests_is_read(tmp_path):

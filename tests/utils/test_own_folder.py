@@ -168,6 +168,8 @@ def test_a_session_shows_no_recording_but_the_one_that_it_replayed(tmp_path):
         {"recording": {"path": 5}},
         {"recording": {"path": "a\0b"}},
         {"recording": {"path": "/absent"}},
+        {"recording": {"path": "x" * 5000}},
+        {"recording": {"path": "\udce9"}},
     ):
         assert session_about.replayed_file(nowhere) is None
 

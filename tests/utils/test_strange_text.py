@@ -2,12 +2,17 @@
 
 import json
 import logging
+import os
 import sys
 
 import pytest
 
+from sleep_interpreter.data.formats import single_trials, test_trials
+from sleep_interpreter.data.inventory.survey import survey_folder
+from sleep_interpreter.data.preparation.inputs import find_bids, find_recordings, scorings
 from sleep_interpreter.data.preparation.settings import Preparation
 from sleep_interpreter.realtime.Cues.sounds import read_playlist
+from sleep_interpreter.realtime.Monitor import history
 from sleep_interpreter.realtime.Recording.event_log import EventLog, read_log
 from sleep_interpreter.realtime.Report.session_data import load_session
 from sleep_interpreter.utils.core import command_line, config, yaml_reader
@@ -15,6 +20,53 @@ from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError, printable
 from sleep_interpreter.utils.plots import session as session_plots
 from sleep_interpreter.utils.plots import style
+
+ODD = os.fsdecode(b"s\xe9")
+"""A name in Latin-1, as an old disk has it."""
+
+
+def made(folder, *names):
+    try:
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+    except (OSError, UnicodeError):
+        pytest.skip("no such name can be given here")
+
+
+_BIDS, _SUBJECT = "sub-01/eeg/sub-01_task-nap_eeg.vhdr", "Prepared/subject_0/nap/eeg.npy"
+
+
+@pytest.mark.parametrize(
+    ("name", "find"),
+    [
+        (f"{ODD}_nap.edf", lambda folder: find_recordings(str(folder / "*"), Preparation())),
+        (f"{ODD}/s1_nap.edf", lambda folder: find_recordings(str(folder / "**" / "*.edf"), Preparation())),
+        (_BIDS.replace("01", ODD), lambda folder: find_bids(folder, Preparation())),
+        (_BIDS.replace("nap", ODD), lambda folder: find_bids(folder, Preparation())),
+        (_BIDS.replace("_task", f"_ses-{ODD}_task"), lambda folder: find_bids(folder, Preparation())),
+        (f"night_{ODD}.txt", lambda folder: scorings(folder / "night.edf", "{stem}_*.txt", {})),
+        (f"SI Main Train/subject_{ODD}/Whole_data.pickle", single_trials.find_subjects),
+        (f"SI Main Test/subject_test_{ODD}/N2N3_data.pickle", test_trials.find_test_files),
+        (f"SI Main Test/subject_test_{ODD}/N2N3_data.pickle", survey_folder),
+        (f"SI Main Train_tfrecords/N2N3/Whole_{ODD}.tfrecord", survey_folder),
+    ],
+)
+def test_a_name_that_is_no_text_is_refused_wherever_a_folder_is_listed(tmp_path, name, find):
+    made(tmp_path, name)
+    with pytest.raises(UserError, match=r"s\\xe9.*its name is no UTF-8 text.*rename it"):
+        find(tmp_path)
+
+
+def test_a_name_that_is_no_text_stops_nothing_where_it_is_not_asked_for(tmp_path, caplog):
+    made(tmp_path, _BIDS, f"sourcedata/{ODD}_eeg.vhdr", f"{ODD}.txt", "s1_nap.edf")
+    assert [source.name for source in find_bids(tmp_path, Preparation())] == ["sub-01"]
+    assert [source.name for source in find_recordings(str(tmp_path / "*"), Preparation())] == ["s1"]
+    for subject in ("s1", ODD):
+        made(tmp_path / "sessions", f"{subject}/session_001/session.json")
+        (tmp_path / "sessions" / subject / "session_001" / "session.json").write_text('{"seed": 1}')
+    assert [about["subject"] for about in history.list_sessions(tmp_path / "sessions")] == ["s1"]
+    assert "its name is no UTF-8 text" in caplog.text
 
 
 @pytest.mark.parametrize("text", ['a: "\\ud800"', '"\\udce9": 1', '- {b: ["x", "half \\ud83d"]}', '"\\udfff"'])

@@ -21,7 +21,7 @@ from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import atomic_write, display_path, replaced_files
+from sleep_interpreter.utils.core.paths import atomic_write, display_path, named_in_text, replaced_files
 from sleep_interpreter.utils.metrics import exchangeability
 from sleep_interpreter.utils.plots import reactivation as plots_reactivation
 
@@ -220,7 +220,7 @@ def cued_controls(
 def _folders(args: argparse.Namespace) -> dict[str, list[Path]]:
     """Return {subject: folders of prepared nights}, those that kept their EEG."""
     found: dict[str, list[Path]] = {}
-    for file in sorted(args.data.glob("Prepared/*/*/eeg.npy")):
+    for file in sorted(named_in_text(args.data.glob("Prepared/*/*/eeg.npy"))):
         found.setdefault(file.parent.parent.name, []).append(file.parent)
     if not found:
         raise UserError(

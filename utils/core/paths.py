@@ -6,7 +6,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -79,6 +79,19 @@ def relative_to_project(path: str | Path) -> str:
     relative `path` counts from there."""
     path = Path(os.path.realpath(PROJECT / user_path(path)))
     return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
+
+
+def named_in_text(paths: Iterable[Path]) -> list[Path]:
+    """Return paths that were found in a folder; refuse one that is no UTF-8 text, as no result could name it."""
+    found = list(paths)
+    for path in found:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{os.fsencode(path)!r}: its name is no UTF-8 text, and could not be written into a result: rename it"
+            ) from None
+    return found
 
 
 def refuse_link_loops(folder: str | Path) -> None:

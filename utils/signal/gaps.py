@@ -40,7 +40,8 @@ class Timeline:
 
     def __init__(self, gaps: Iterable[Gap], rate: float, seconds: float) -> None:
         self._rate, self.stored_seconds = rate, seconds
-        self.gaps = tuple(gap for gap in sorted(gaps) if 0 < round(gap.stored * rate) < round(seconds * rate))
+        ordered = sorted(gaps, key=lambda gap: (gap.stored, -1.0 if gap.seconds is None else gap.seconds))
+        self.gaps = tuple(gap for gap in ordered if 0 < np.rint(gap.stored * rate) < np.rint(seconds * rate))
         self._stored = np.array([gap.stored for gap in self.gaps], float)
         ends = np.cumsum([gap.seconds or 0.0 for gap in self.gaps])
         self._after = np.round(ends * rate) / rate  # added to the time of the samples behind each gap
@@ -172,7 +173,7 @@ def of_markers(path: Path, rate: float) -> list[Gap]:
     for stored, description, date in sorted(_segments(text, rate), key=lambda segment: segment[0]):
         length: float | None = None
         if lost := _LOST.search(description):
-            length = int(lost[1]) / rate
+            length = float(lost[1]) / rate
         elif stored > 0 and dated is not None and date is not None:
             elapsed = (date - dated[1]).total_seconds()
             length = elapsed - (stored - dated[0])
@@ -199,7 +200,7 @@ def _segments(text: str, rate: float) -> list[tuple[float, str, datetime | None]
     found = []
     for line in re.findall(r"(?m)^\s*Mk\d+=(.*?)\s*$", text):
         kind, description, position, _, _, *date = (*line.split(","), "", "", "", "", "")[:6]
-        if (kind == "New Segment" or _LOST.search(description)) and position.strip().isdigit():
+        if (kind == "New Segment" or _LOST.search(description)) and re.fullmatch(r"[0-9]{1,15}", position.strip()):
             found.append((max(0, int(position) - 1) / rate, description, _moment(date[0])))
     return found
 

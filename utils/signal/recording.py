@@ -34,7 +34,7 @@ from sleep_interpreter.utils.signal.gaps import (
     of_records,
     record_time,
 )
-from sleep_interpreter.utils.signal.recording_header import refuse_impossible, refuse_misleading
+from sleep_interpreter.utils.signal.recording_header import refuse_impossible, refuse_length, refuse_misleading
 
 if TYPE_CHECKING:
     import mne
@@ -100,8 +100,7 @@ class RateGroup:
     def _stored(self, start: int, stop: int, places: Sequence[int] | None) -> np.ndarray:
         rows = self._rows if places is None else [self._rows[self.places.index(p)] for p in places]
         order = sorted(set(rows))  # one read for the span of channels
-        data = self._raw.get_data(picks=order, start=start, stop=stop, verbose="error")
-        return data[[order.index(row) for row in rows]]
+        return _samples(self._raw, order, start, stop)[[order.index(row) for row in rows]]
 
 
 class Recording:
@@ -148,6 +147,7 @@ class Recording:
         gaps += of_annotations(self.annotations, self.first_time, self._rate)
         self.timeline = Timeline(gaps, self._rate, self._raw.n_times / self._rate)
         self.seconds = self.timeline.seconds
+        refuse_length(self.path, self.seconds, "with its gaps, by the times inside it, it is")
         if self.timeline:
             self.notices += [(logging.WARNING, text) for text in self.timeline.remarks()]
             self.annotations = self._annotations_in_time(records)
@@ -202,7 +202,7 @@ class Recording:
             raw, _ = _read(self.path, self._encoding, stim_channel=None, **alone)
             row = raw.ch_names.index(name)
         rate = float(raw.info["sfreq"])
-        found = trigger_channel.steps(lambda start, stop: raw.get_data([row], start, stop)[0], raw.n_times)
+        found = trigger_channel.steps(lambda start, stop: _samples(raw, [row], start, stop)[0], raw.n_times)
         where, unit = f"{self.path}: trigger channel {name!r}", getattr(raw, "_orig_units", {}).get(name)
         starts, codes = trigger_channel.whole_numbers(found, unit, rate, _SIGN_BITS.get(suffix), where)
         if suffix == ".bdf":  # BioSemi: 16 lines of triggers, above them states of the amplifier
@@ -296,6 +296,17 @@ def _read(path: Path, encoding: str, **more: Any) -> tuple["mne.io.BaseRaw", lis
     refuse_impossible(path, raw)
     remarks = [" ".join(str(w.message).split()) for w in caught if issubclass(w.category, RuntimeWarning)]
     return raw, [text for text in remarks if not text.startswith(_OURS)]
+
+
+def _samples(raw: "mne.io.BaseRaw", rows: Sequence[int], start: int, stop: int) -> np.ndarray:
+    """Return samples [start, stop) of some channels, in the reader's unit."""
+    try:
+        return raw.get_data(picks=rows, start=start, stop=stop, verbose="error")
+    except Exception as error:  # as above; many a reader meets what is broken only here
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{raw.filenames[0]}: MNE cannot read samples {start} to {stop} of this recording: {reason[:300]}"
+        ) from error
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,8 @@ _HOLES = 64 * 2**20
 """Bytes that a file may say it has without having them, or half of it if that is more: a recorder may reserve space."""
 _UNPACKED = (200, 512 * 2**20)
 """What an EEGLAB file may unpack to: so many times its length, or so many bytes."""
+_GDF_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 8, 8: 8, 16: 4, 17: 8}
+"""Of a number, by GDF's code of its kind."""
 _NAMES = re.compile(r"^\s*(DataFile|MarkerFile)[ \t]*[=:][ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 _COUNT = re.compile(r"^\s*NumberOfChannels[ \t]*[=:][ \t]*(.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 
@@ -72,10 +74,15 @@ def refuse_impossible(path: Path, raw: "mne.io.BaseRaw") -> None:
             f"{path}: its header says {rate:g} Hz, and {_RATES[0]:g} to {_RATES[1]:g} Hz are understood; correct the "
             "sampling rate there, or export the recording again"
         )
-    if raw.n_times / rate > _LONGEST:
+    refuse_length(path, raw.n_times / rate)
+
+
+def refuse_length(path: Path, seconds: float, of_what: str = "its header says that it is") -> None:
+    """Refuse a recording, or one with its gaps, that would be longer than any is; `of_what` says who says so."""
+    if not seconds <= _LONGEST:
         raise UserError(
-            f"{path}: its header says that it is {raw.n_times / rate / 86400:.0f} days long; correct the length or the "
-            "sampling rate there, or export the recording again"
+            f"{path}: {of_what} {seconds / 86400:,.0f} days long; correct the length, the times or the sampling rate "
+            "there, or export the recording again"
         )
 
 
@@ -134,29 +141,54 @@ def _edf(path: Path) -> None:
 
 
 def _gdf(path: Path) -> None:
+    size = path.stat().st_size
     with path.open("rb") as handle:
         fixed = handle.read(256)
         if len(fixed) < 256:
             raise UserError(f"{path}: ends after {len(fixed)} bytes, inside its header; get the file again")
-        (count,) = struct.unpack("<H", fixed[252:254])
+        if not (version := re.fullmatch(rb"GDF ([0-9]\.[0-9]{1,2}) ?\0?", fixed[:8])):
+            raise UserError(f"{path}: begins with {fixed[:8]!r}, not with the version of GDF; get the file again")
+        old = float(version[1]) < 1.9  # as MNE parts them
+        (count,) = struct.unpack("<I" if old else "<H2x", fixed[252:256])
+        if not 1 <= count <= _CHANNELS:
+            raise _number(path, "number of channels", count, 1, _CHANNELS)
         handle.seek(256 + 216 * count)
-        numbers = handle.read(4 * count)
-    if not 1 <= count <= _CHANNELS:
-        raise _number(path, "number of channels", count, 1, _CHANNELS)
-    if len(numbers) < 4 * count:
-        raise UserError(f"{path}: ends inside the header of its {count} channels; get the file again")
-    samples = np.frombuffer(numbers, "<i4").astype(np.int64)
-    for number in samples[(samples < 1) | (samples > _SAMPLES)].tolist():
-        raise _number(path, "number of samples of a channel in a data record", number, 1, _SAMPLES)
-    records, above, below = struct.unpack("<q2I", fixed[236:252])
-    if not (above and below):
+        numbers = handle.read(8 * count)
+        if size < 256 * (count + 1) or len(numbers) < 8 * count:
+            raise UserError(f"{path}: ends inside the header of its {count} channels; get the file again")
+        samples, kinds = np.frombuffer(numbers, "<i4").astype(np.int64).reshape(2, count).tolist()
+        for number in samples:
+            if not 1 <= number <= _SAMPLES:
+                raise _number(path, "number of samples of a channel in a data record", number, 1, _SAMPLES)
+        if len(set(kinds)) > 1 or kinds[0] not in _GDF_BYTES:
+            raise UserError(
+                f"{path}: its samples are numbers of the kinds {', '.join(map(str, sorted(set(kinds))[:9]))} (GDF's "
+                f"codes), and one kind of {', '.join(map(str, _GDF_BYTES))} can be read; export it in one of them"
+            )
+        begin = 256 * (count + 1)
+        length = struct.unpack("<q", fixed[184:192])[0] if old else 256 * struct.unpack("<H", fixed[184:186])[0]
+        if length != begin:
+            raise _number(path, "length of the header in bytes", length, begin, begin)
+        records, above, below = struct.unpack("<q2I", fixed[236:252])
+        if not (above and below):
+            raise UserError(
+                f"{path}: its header says that a data record is {above}/{below} seconds long, so that no channel has a "
+                "sampling rate; export the recording again"
+            )
+        record = sum(samples) * _GDF_BYTES[kinds[0]]
+        most = (size - begin) // record
+        if not 0 <= records <= most:
+            raise _number(path, "number of data records", records, 0, most)
+        handle.seek(begin + records * record)
+        head = handle.read(8)
+        wide = float(version[1]) < 1.94
+        events = int.from_bytes(head[4:8] if wide else head[1:4], "little")
+        wanted, there = events * (12 if head[:1] == b"\3" else 6), size - handle.tell()
+    if len(head) == 8 and wanted > there:
         raise UserError(
-            f"{path}: its header says that a data record is {above}/{below} seconds long, so that no channel has a "
-            "sampling rate; export the recording again"
+            f"{path}: its table of {events:,} events would have {wanted:,} bytes, and {max(there, 0):,} are there; get "
+            "the file or export it again"
         )
-    most = 8 * path.stat().st_size // int(samples.sum())
-    if not -1 <= records <= most:
-        raise _number(path, "number of data records", records, -1, most)
 
 
 def _brainvision(path: Path, encoding: str) -> None:

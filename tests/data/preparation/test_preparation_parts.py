@@ -186,6 +186,23 @@ def test_what_looks_like_a_recording_and_is_none_of_it(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["sub-01/eeg/sub-01_ses-2_", "sub-01/ses-1/eeg/sub-01_ses-2_", "sub-01/ses-1/eeg/sub-02_ses-1_", "sub-/eeg/sub-_"],
+)
+def test_a_name_that_tells_of_other_folders_than_it_lies_in(tmp_path, name):
+    """mne-bids makes up a path by it that is not there, or above the folder."""
+    for one in (name, "sub-03/eeg/sub-03_"):
+        path = tmp_path / f"{one}task-sleep_eeg.vhdr"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    found = inputs.find_bids(tmp_path, load_settings(None, ["recordings.default_session=sleep"]))
+    faults = {source.name: source.fault for source in found}
+    assert faults.pop("sub-03") is None
+    (fault,) = faults.values()
+    assert "task-sleep_eeg.vhdr lies in other folders than its name tells; put it into sub-" in fault
+
+
+@pytest.mark.parametrize(
     ("rule", "words"),
     [
         ({"match": "x"}, "item: give it"),
