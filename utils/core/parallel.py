@@ -69,9 +69,7 @@ def results(
         from joblib.externals.loky import get_reusable_executor  # lazy: start-up
 
         with parallel_config("loky", inner_max_num_threads=1):
-            pool = Parallel(
-                n_jobs=min(jobs, max(1, len(items))), return_as="generator_unordered", initializer=_begin
-            )
+            pool = Parallel(n_jobs=min(jobs, max(1, len(items))), return_as="generator_unordered", initializer=_begin)
             found, complete = pool(delayed(single_threaded)(function, item) for item in items), False
             try:
                 yield from found
