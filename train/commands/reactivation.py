@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.events.slow_oscillations import so_phase
-from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.checkpoints.channel_match import own_card
@@ -21,6 +20,7 @@ from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.file_hashes import content_hash
 from sleep_interpreter.utils.core.paths import display_path, replaced_files
 from sleep_interpreter.utils.core.text_tables import write_tsv
 from sleep_interpreter.utils.metrics import exchangeability

@@ -6,7 +6,6 @@ rate, the length that was announced, gaps. (edfio loads a whole BDF file to tell
 
 import contextlib
 import datetime
-import hashlib
 import logging
 import re
 import tempfile
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.file_hashes import digests
+from sleep_interpreter.utils.core.file_hashes import content_hash
 from sleep_interpreter.utils.signal import trigger_channel
 from sleep_interpreter.utils.signal.gaps import Gap, Timeline, linked_files, of_annotations, of_markers
 from sleep_interpreter.utils.signal.recording_header import (
@@ -215,8 +214,8 @@ class Recording:
         files = self.files
         if self.path.is_file() and self.path.resolve() not in [f.resolve() for f in files]:
             files.insert(0, self.path)  # the header of a format in several files
-        digest = hashlib.sha256(b"".join(digests(files))).hexdigest()
-        return {"name": self.path.name, "bytes": sum(file.stat().st_size for file in files), "sha256": digest}
+        size = sum(file.stat().st_size for file in files)
+        return {"name": self.path.name, "bytes": size, "sha256": content_hash(files)}
 
     def _open(self, names: list[str], rate: float) -> "mne.io.BaseRaw":
         """Open some channels alone, so that no other one's rate matters."""
