@@ -21,7 +21,7 @@ from sleep_interpreter.model.networks.building import (
 from sleep_interpreter.model.networks.registration import NetworkSettings, PublishedNetwork, unfit_schema
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import DataCard
-from sleep_interpreter.utils.core.errors import UserError, nearest, warn_once
+from sleep_interpreter.utils.core.errors import UserError, did_you_mean, warn_once
 from sleep_interpreter.utils.core.paths import PARAMS
 from sleep_interpreter.utils.core.registry import Registry
 
@@ -123,8 +123,7 @@ def build(
     """
     known = names()
     if name not in known:
-        close = nearest(name, known, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}"
+        hint = did_you_mean(name, known, f"there are {', '.join(known)}")
         raise UserError(f"no network is called {name!r}; {hint}")
     return build_published(KINDS, name, members, mode, dropout, seed, card, **overrides)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sleep_interpreter.utils.core.errors import nearest
+from sleep_interpreter.utils.core.errors import did_you_mean
 
 
 class DotDict(dict):
@@ -24,9 +24,8 @@ class DotDict(dict):
         try:
             return self[name]
         except KeyError:
-            close = nearest(name, self, 1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise AttributeError(f"no key {name!r}{hint}") from None
+            hint = did_you_mean(name, self)
+            raise AttributeError(f"no key {name!r}{hint and f'; {hint}'}") from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value

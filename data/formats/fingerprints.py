@@ -36,14 +36,6 @@ class Unchanged:
         )
 
 
-def content_hash(files: Iterable[str | Path]) -> str:
-    """Return a sha256 over every byte of some files, whatever they are called."""
-    total = hashlib.sha256()
-    for digest in digests([Path(file) for file in files]):
-        total.update(digest)
-    return total.hexdigest()
-
-
 def fingerprint(files: Iterable[str | Path]) -> str:
     """Return a sha256 that tells one set of data files from another, 64 hexadecimal digits.
 

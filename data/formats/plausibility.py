@@ -36,16 +36,13 @@ def flat(eeg: np.ndarray) -> np.ndarray:
 
 def remark_on_flat(still: np.ndarray, channels: Iterable[str], of: str) -> str:
     """Return what there is to say about `flat` of trials, "" if nothing; `of` says which trials they are."""
-    trials, names = int(still.all(axis=1).sum()), [*channels]
-    always = (
-        [name for name, own in zip(names, np.atleast_1d(still.all(axis=0)), strict=True) if own] if len(still) else []
-    )
+    trials, always = int(still.all(axis=1).sum()), _always(still, channels)
     some = int((still.any(axis=1) & ~still.all(axis=1)).sum())
     parts = []
     if trials:
         parts.append(f"{trials} of {len(still)} {of} are flat in all channels")
     if always and trials < len(still):
-        parts.append(f"{', '.join(always[:5])}{' and more' * (len(always) > 5)} stand still in all {of}")
+        parts.append(f"{_few(always)} stand still in all {of}")
     elif some:
         parts.append(f"{some} of {len(still)} {of} have a flat channel")
     return "; ".join(parts)
@@ -69,10 +66,7 @@ def power(eeg: np.ndarray) -> np.ndarray:
 
 def remark_on_repeated(same: np.ndarray, channels: Iterable[str], of: str) -> str:
     """Return what there is to say about `repeated` of trials, "" if nothing; `of` says which trials they are."""
-    always = (
-        [name for name, own in zip(channels, np.atleast_1d(same.all(axis=0)), strict=True) if own] if len(same) else []
-    )
-    if always:
+    if always := _always(same, channels):
         return f"{_few(always)} have the signal of another channel in all {of}"
     some = int(same.any(axis=1).sum())
     return f"{some} of {len(same)} {of} have channels of one signal" if some else ""
@@ -94,6 +88,10 @@ def remark_on_scale(variance: np.ndarray, channels: Iterable[str], of: str, unit
                 f"{_few(names)} of {of} {'is' if len(names) == 1 else 'are'} over {FAR:g} times {words} than others"
             )
     return "; ".join(parts)
+
+
+def _always(found: np.ndarray, channels: Iterable[str]) -> list[str]:
+    return [name for name, own in zip(channels, np.all(found, axis=0), strict=True) if len(found) and own]
 
 
 def _few(names: list[str]) -> str:

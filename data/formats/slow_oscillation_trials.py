@@ -11,7 +11,7 @@ from sleep_interpreter.data.formats import trial_origin, validation
 from sleep_interpreter.data.formats.simulation_marks import refuse_unfinished, trials_are_marked
 from sleep_interpreter.data.formats.test_trials import find_test_files
 from sleep_interpreter.utils.core.data_card import DataCard, card_of, published
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.errors import UserError, did_you_mean
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 from sleep_interpreter.utils.signal.phase import PHASE_FROM
@@ -76,8 +76,7 @@ def read_group_dict(file: Path) -> dict[str, Any]:
     content = validation.read_container(file, dict, " of groups of trials")
     for name in content:
         if name not in SO_GROUPS:
-            close = nearest(name, SO_GROUPS, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"groups: {', '.join(SO_GROUPS)}"
+            hint = did_you_mean(name, SO_GROUPS, f"groups: {', '.join(SO_GROUPS)}")
             raise UserError(f"{file}: unknown group {validation.brief(name)}; {hint}")
     return content
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats import validation
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.errors import UserError, did_you_mean
 
 FIELD = "origin"
 COLUMNS: dict[str, type] = {
@@ -66,8 +66,7 @@ def check(found: Any, where: str) -> dict[str, Any]:
     result = {}
     for key, stored in found.items():
         if key not in COLUMNS:
-            close = nearest(str(key), COLUMNS, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"there may be {', '.join(COLUMNS)}"
+            hint = did_you_mean(key, COLUMNS, f"there may be {', '.join(COLUMNS)}")
             raise UserError(f"{where}: unknown entry {key!r}; {hint}")
         value = stored.item() if isinstance(stored, np.generic) else stored
         kind = COLUMNS[key]

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sleep_interpreter.utils.core.data_card import FILE, DataCard, published
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.errors import UserError, did_you_mean
 from sleep_interpreter.utils.core.paths import named_in_text
 from sleep_interpreter.utils.core.safe_pickle import HOW_TO_SIMULATE, read_pickle
 from sleep_interpreter.utils.signal.preprocessing import CLIP
@@ -141,8 +141,7 @@ def entry(trial: Any, key: str, where: str) -> Any:
     if not isinstance(trial, dict):
         raise UserError(f"{where}: expected a dict, found {type(trial).__name__}")
     if key not in trial:
-        close = nearest(key, trial, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it holds {', '.join(map(str, trial))}"
+        hint = did_you_mean(key, trial, f"it holds {', '.join(map(str, trial))}")
         raise UserError(f"{where}: no field {key!r}; {hint}")
     return trial[key]
 

@@ -21,6 +21,7 @@ from sleep_interpreter.data.simulation.subject import subject_name
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.paths import atomic_write
 from sleep_interpreter.utils.core.provenance import MARK, write_json
+from sleep_interpreter.utils.core.text_tables import write_tsv
 from sleep_interpreter.utils.signal.brainvision_writer import SUFFIXES, BrainVisionWriter
 from sleep_interpreter.utils.signal.electrodes import standard_montage
 
@@ -32,6 +33,7 @@ DATASET_FILES = tuple(
     f"{FOLDER}/{name}" for name in ("dataset_description.json", "participants.tsv", "participants.json", "README")
 )
 _STUB_S = 1
+_DIGITS = "%.10g"
 _RECALL, _BEHAVIOUR = "recall", ("beh.tsv", "beh.json")
 _SPACE = "CapTrak"  # how mne-bids calls the coordinates of MNE's standard montages
 _README = """\
@@ -127,7 +129,7 @@ def write_session(out: Path, settings: Simulation, group: str, number: int, sess
         if session == "night":
             prefix, made = session, SimulatedNight(settings, group, number)
             table, description = (unfinished / next(f for f in files if f.endswith(end)) for end in _BEHAVIOUR)
-            _write_table(table, made.memory[["item", "memory_score"]])
+            write_tsv(table, made.memory[["item", "memory_score"]], _DIGITS)
             scores = {"item": _item(settings), "memory_score": {"Description": _SCORE}}
             write_json(description, {"TaskName": _RECALL, **scores})
         else:
@@ -159,7 +161,8 @@ def write_dataset_files(out: Path, settings: Simulation) -> None:
     path = root / "dataset_description.json"
     write_json(path, {**json.loads(path.read_text(encoding="utf-8")), MARK: True})
     people = [(f"sub-{label(*one)}", one[0], subject_name(*one)) for one in settings.night.people]
-    _write_table(root / "participants.tsv", pd.DataFrame(people, columns=["participant_id", "group", "subject"]))
+    table = pd.DataFrame(people, columns=["participant_id", "group", "subject"])
+    write_tsv(root / "participants.tsv", table, _DIGITS)
     write_json(root / "participants.json", _PARTICIPANTS)
     with atomic_write(root / "README") as temporary:
         temporary.write_text(_README.format(items=len(settings.card.items)), encoding="utf-8")
@@ -187,7 +190,7 @@ def _write_run(root: Path, subject: str, session: str, task: str, made: Simulate
     events = table.assign(onset=table["sample"] / STREAM_RATE, duration=table["duration"] / STREAM_RATE)
     events = events.rename(columns={"description": "trial_type"})
     events = events[["onset", "duration", "trial_type", "sample", *COLUMNS]]
-    _write_table(path.update(suffix="events", extension=".tsv").fpath, events)
+    write_tsv(path.update(suffix="events", extension=".tsv").fpath, events, _DIGITS)
     levels = {
         text: next(meaning for beginning, meaning in _LEVELS.items() if text.startswith(beginning))
         for text in sorted(set(table["description"]))
@@ -213,8 +216,3 @@ def _stub(folder: Path, made: SimulatedSession) -> "mne.io.BaseRaw":
     raw.info["bads"] = [name for name in scene.names if lasting.get(name, 0.0) >= 0.5 * scene.n / STREAM_RATE]
     raw.set_annotations(None)
     return raw
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    with atomic_write(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.10g", encoding="utf-8")

@@ -6,16 +6,13 @@ interruption, `simulation.unfinished.json` holds the size and the checksum of ev
 
 import hashlib
 import logging
-import multiprocessing
 import shutil
-import signal
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from sleep_interpreter.data.simulation.hypnogram import given_hypnogram
@@ -66,7 +63,7 @@ def write_dataset(
     written: Any = None if old is None else old.pop("written", None)
     written = written if isinstance(written, dict) else {}
     if old is not None:
-        if old | {"files": [], "parts": []} == _manifest(settings, (), []):  # the settings, whatever the parts
+        if _is_of(old, settings):
             # Parts that are there already, with these settings, stay parts of the data set.
             parts = tuple(part for part in PARTS if part in parts or part in old.get("parts", ()))
         elif force and (out / COMPLETE).is_file():
@@ -126,9 +123,12 @@ def _is_begun(out: Path, settings: Simulation) -> bool:
         found = _found(out)
     except UserError:
         return False
-    return found is not None and found | {"files": [], "parts": [], "written": None} == {
-        **_manifest(settings, (), []), "written": None,
-    }  # fmt: skip
+    return found is not None and _is_of(found, settings)
+
+
+def _is_of(manifest: dict[str, Any], settings: Simulation) -> bool:
+    """Tell whether a manifest is of these settings, whatever parts there are."""
+    return manifest | {"files": [], "parts": [], "written": None} == _manifest(settings, (), []) | {"written": None}
 
 
 def _put_in_place(out: Path) -> None:
@@ -151,54 +151,21 @@ def _put_in_place(out: Path) -> None:
 
 def _write_files(out: Path, jobs: list[Job], manifest: dict[str, Any], written: dict[str, Any], processes: int) -> None:
     write_json(out / UNFINISHED, {**manifest, "written": written}, indent=1)
-    bar = tqdm(write_jobs(jobs, out, processes), total=len(jobs), desc="simulating", unit="job", disable=None)
-    for number, job in enumerate(bar, start=1):
-        written |= {file: _description(out / file) for file in job.files}
+    done = parallel.results(partial(_write, out), jobs, max(1, min(processes, len(jobs))))
+    bar = tqdm(done, total=len(jobs), desc="simulating", unit="job", disable=None)
+    for number, files in enumerate(bar, start=1):
+        written |= {file: _description(out / file) for file in files}
         write_json(out / UNFINISHED, {**manifest, "written": written}, indent=1)
         if bar.disable and 10 * number // len(jobs) > 10 * (number - 1) // len(jobs):  # no terminal: a line each 10 %
-            log.info("simulated: %d of %d jobs, the last one %s", number, len(jobs), job.files[0])
+            log.info("simulated: %d of %d jobs, the last one %s", number, len(jobs), files[0])
     write_json(out / COMPLETE, {**manifest, "written": dict(sorted(written.items()))}, indent=1)
     (out / UNFINISHED).unlink()
 
 
-def write_jobs(jobs: list[Job], out: Path, processes: int) -> Iterator[Job]:
-    """Write the files of jobs into `out`, yielding each job when its files are there.
-
-    Matrix products run on one thread everywhere: sums on several threads differ in their last bits. With more than one
-    process they end with this one, however it ends, and the jobs come in the order in which they are finished.
-    """
-    if processes < 1:
-        raise UserError(f"--jobs {processes}: give at least 1")
-    processes = min(processes, len(jobs))
-    if processes <= 1:
-        for job in jobs:
-            _write(job, out)
-            yield job
-        return
-    before = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin) as pool:
-        try:
-            places = {pool.submit(_write, job, out): job for job in jobs}
-            for done in as_completed(places):
-                done.result()
-                yield places[done]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(multiprocessing.active_children()) - before:
-                process.terminate()
-            raise
-
-
-def _begin() -> None:
-    """Prepare a process: Ctrl-C is its parent's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parallel.end_with_parent()
-
-
-def _write(job: Job, out: Path) -> None:
-    with threadpool_limits(1):
-        job.write(out)
+def _write(out: Path, job: Job) -> tuple[str, ...]:
+    """Write the files of a job into `out` and return their names."""
+    job.write(out)
+    return job.files
 
 
 def _remove(out: Path, files: Iterable[Path]) -> None:

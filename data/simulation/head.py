@@ -15,7 +15,7 @@ import numpy as np
 from sleep_interpreter.data.simulation.random_numbers import generator
 from sleep_interpreter.data.simulation.settings import HeadSettings
 from sleep_interpreter.utils.core.data_card import published
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.errors import UserError, did_you_mean
 from sleep_interpreter.utils.core.parallel import on_one_thread
 from sleep_interpreter.utils.signal.electrodes import standard_montage
 
@@ -63,9 +63,8 @@ def electrode_direction(name: str) -> np.ndarray:
         return _unit(np.array(_CANTHI[name]))
     template = _template()
     if name not in template:
-        close = nearest(name, tuple(template), 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise UserError(f"head.montage: {name!r} is no position of the 10-05 system{hint}")
+        hint = did_you_mean(name, template)
+        raise UserError(f"head.montage: {name!r} is no position of the 10-05 system{hint and f'; {hint}'}")
     return template[name]
 
 

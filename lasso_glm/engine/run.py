@@ -1,6 +1,5 @@
 """Run a Lasso GLM experiment over a cohort: a task and a file a subject, so that runs go on after a kill."""
 
-import io
 import json
 import logging
 import shutil
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.data.formats import plausibility, trial_origin
-from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.single_trials import read_subject
 from sleep_interpreter.lasso_glm.engine import fits
 from sleep_interpreter.lasso_glm.engine.plans import Plan
@@ -22,6 +20,7 @@ from sleep_interpreter.utils.core import parallel
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.file_hashes import content_hash
 from sleep_interpreter.utils.core.npz import Npz
 from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import atomic_write
@@ -270,11 +269,9 @@ def _unfit_for_folds(label: np.ndarray, folds: Sequence[np.ndarray], in_time: bo
 
 def write_subject(path: Path, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write one subject's result, complete or not at all."""
-    memory = io.BytesIO()
     content: dict[str, Any] = {"header": np.array(json.dumps(header)), **arrays}
-    np.savez_compressed(memory, **content)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(memory.getvalue())
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **content)
 
 
 def read_subject_file(path: Path) -> SubjectResult:

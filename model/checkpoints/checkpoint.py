@@ -23,16 +23,11 @@ from sleep_interpreter.model.checkpoints.npz_archive import (
     read_state,
     write_arrays,
 )
-from sleep_interpreter.model.checkpoints.variables import (
-    MEMBER,
-    ensemble_variables,
-    few,
-    member_variables,
-    refuse_other,
-)
+from sleep_interpreter.model.checkpoints.variables import MEMBER, ensemble_variables, member_variables, refuse_other
 from sleep_interpreter.model.networks.registration import NetworkSettings
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.signal.channel_names import listed
 
 if TYPE_CHECKING:
     from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -101,7 +96,7 @@ def load_published(model: "Ensemble", source: Mapping[str, Any] | str | Path) ->
         raise UserError(f"load_published takes a mapping or a path, not {type(source).__name__}")
     strange = [name for name in arrays if not isinstance(name, str)]
     if strange:
-        raise UserError(f"{where}: names of variables are text, found {few(strange)}")
+        raise UserError(f"{where}: names of variables are text, found {listed(strange, 5)}")
     if arrays and not any(MEMBER.fullmatch(name) for name in arrays):
         if len(model.individual_models) != 1:
             raise UserError(
@@ -127,7 +122,7 @@ def _assign(model: "Ensemble", arrays: dict[str, np.ndarray], where: str) -> "En
         with np.errstate(over="ignore"):  # too large for float32: infinite
             numbers[name] = array.astype(np.float32, copy=False) if array.dtype.kind in "fiu" else None
     if bad := [name for name, array in numbers.items() if array is None or not np.isfinite(array).all()]:
-        raise UserError(f"{where}: {len(bad)} not finite numbers: {few(bad)}")
+        raise UserError(f"{where}: {len(bad)} not finite numbers: {listed(bad, 5)}")
     expected = {name: tuple(variable.shape) for name, variable in variables.items()}
     found = {name: array.shape for name, array in numbers.items()}
     released.refuse_other_shapes(where, found, expected, model.network, model.mode)

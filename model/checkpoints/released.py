@@ -14,7 +14,6 @@ from sleep_interpreter.model.checkpoints.variables import (
     MEMBER,
     Shapes,
     by_member,
-    few,
     member_variables,
     misfits,
     refuse_other,
@@ -24,6 +23,7 @@ from sleep_interpreter.model.registry import PUBLISHED, described
 from sleep_interpreter.utils.core.errors import UserError, told
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
+from sleep_interpreter.utils.signal.channel_names import listed
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def read(path: str | Path, name: str | None = None, mode: str | None = None) -> 
             "%s: holds %d complete member%s (%s) of the %d that %s was published with%s: the mean is taken "
             "over those",
             where, len(complete), "s" if len(complete) > 1 else "", ", ".join(map(str, complete)), published,
-            words, f"; left out as incomplete: {few(partial)}" if partial else "",
+            words, f"; left out as incomplete: {listed(partial, 5)}" if partial else "",
         )  # fmt: skip
     prefixed = any(MEMBER.fullmatch(key) for key in graph.shapes)  # otherwise a single member's
     arrays: dict[str, np.ndarray] = {}
@@ -119,7 +119,7 @@ def refuse_misfit(where: str, header: Header, found: Shapes) -> None:
     """
     members = by_member(found)
     if header.members != len(members):
-        held = f"members {few(members)}" if members else "no member"
+        held = f"members {listed(members, 5)}" if members else "no member"
         raise UserError(f"{where}: holds {held}, the network has {header.members} of them")
     if expected := member_shapes(header.model):
         wanted = {f"individual_models/{index}/{name}": shape for index in members for name, shape in expected.items()}

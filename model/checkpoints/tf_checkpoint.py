@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from sleep_interpreter.model.checkpoints.tensor_bundle import BundleError, TensorBundle
-from sleep_interpreter.model.checkpoints.variables import few
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
 from sleep_interpreter.utils.core.tensorflow_import import import_tensorflow
+from sleep_interpreter.utils.signal.channel_names import listed
 
 log = logging.getLogger(__name__)
 
@@ -107,13 +107,13 @@ def _published(stored: Mapping[str, Any], where: str) -> dict[str, str]:
     if len(prefixes) > 1:
         raise UserError(
             f"{where}: holds {len(prefixes)} ensembles, under "
-            f"{few([repr(p) for p in prefixes])}: which one is meant cannot be told; store one of them alone"
+            f"{listed(map(repr, prefixes), 5)}: which one is meant cannot be told; store one of them alone"
         )
     if prefixes[0]:
         log.info("%s: the ensemble stands under %r and is read from there", where, prefixes[0])
     others = sorted(names.keys() - {key.removesuffix(VALUE) for key in matches})
     if others:
-        log.debug("%s: left out, since they belong to no member: %s", where, few(others))
+        log.debug("%s: left out, since they belong to no member: %s", where, listed(others, 5))
     return {match[2]: key for key, match in matches.items()}
 
 

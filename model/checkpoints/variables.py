@@ -5,12 +5,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.networks.registration import Member
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.channel_names import listed
 
 MEMBER = re.compile(r"individual_models/([0-9]{1,3})/(.+)")
 
@@ -89,13 +90,7 @@ def misfits(expected: Shapes, found: Shapes) -> str:
         "unknown": sorted(found.keys() - expected.keys()),
         "of another shape": shapes,
     }
-    return "; ".join(f"{len(names)} {kind}: {few(names)}" for kind, names in kinds.items() if names)
-
-
-def few(names: Iterable[Any]) -> str:
-    """Return at most five names, and how many more there are."""
-    first, more = list(names)[:5], len(list(names)) - 5
-    return ", ".join(map(str, first)) + (f" and {more} more" if more > 0 else "")
+    return "; ".join(f"{len(names)} {kind}: {listed(names, 5)}" for kind, names in kinds.items() if names)
 
 
 def refuse_other(where: str, found: tuple[str, str | None], network: str | None, mode: str | None) -> None:

@@ -3,14 +3,14 @@
 from typing import Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sleep_interpreter.model.lasso_glm import parts
 
 
-class LassoGLM(ClassifierMixin, BaseEstimator):
+class LassoGLM(ClassifierMixin, parts.Parameters):
     """One-vs-rest binomial GLM with an L1 (and L2) penalty and a free intercept.
 
     Minimises, for every class against the rest, -(1/n) log-likelihood + l1 sum|b| + (l2/2) sum b^2: the
@@ -25,22 +25,6 @@ class LassoGLM(ClassifierMixin, BaseEstimator):
     Fitted, float64: `coef_` (K, p) of the scaled channels, `intercept_` (K,), `scale_` (p,) that training channels
     were divided by, `residual_` (K,), the largest violation; `classes_` (K,).
     """
-
-    def __init__(
-        self,
-        l1: float = 5e-3,
-        l2: float = 0.0,
-        scale: str | None = "own",
-        percentile: float = 95.0,
-        tol: float = 1e-10,
-        newton_steps: int = 500,
-    ) -> None:
-        self.l1 = l1
-        self.l2 = l2
-        self.scale = scale
-        self.percentile = percentile
-        self.tol = tol
-        self.newton_steps = newton_steps
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:  # noqa: N803
         """Fit to trials X (n, p) of classes y (n,); NaN is refused."""

@@ -1,13 +1,27 @@
 """What the estimator of one time sample and that of many share: scaling, fitting, probabilities."""
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
 from sleep_interpreter.model.lasso_glm.solver import solve
 
 SCALES = ("own", "train", None)
+
+
+@dataclass(eq=False, repr=False)
+class Parameters(BaseEstimator):
+    """What both estimators are told; `LassoGLM` says what each means."""
+
+    l1: float = 5e-3
+    l2: float = 0.0
+    scale: str | None = "own"
+    percentile: float = 95.0
+    tol: float = 1e-10
+    newton_steps: int = 500
 
 
 def check_parameters(l1: float, l2: float, scale: str | None, percentile: float) -> None:

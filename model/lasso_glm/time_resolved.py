@@ -1,16 +1,17 @@
 """The Lasso GLM at every time sample of a set of trials."""
 
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sleep_interpreter.model.lasso_glm import parts
 
 
-class TimeResolvedLassoGLM(BaseEstimator):
+@dataclass(eq=False, repr=False)
+class TimeResolvedLassoGLM(parts.Parameters):
     """A `LassoGLM` for each time sample, all T x K problems in one call.
 
     Parameters are as there; percentiles are per time sample and channel. Labels are 0 to `classes` - 1 (None: as
@@ -19,23 +20,7 @@ class TimeResolvedLassoGLM(BaseEstimator):
     `intercept_` and `residual_` (T, K), `scale_` (T, C) that training channels were divided by.
     """
 
-    def __init__(
-        self,
-        l1: float = 5e-3,
-        l2: float = 0.0,
-        scale: str | None = "own",
-        percentile: float = 95.0,
-        tol: float = 1e-10,
-        newton_steps: int = 500,
-        classes: int | None = None,
-    ) -> None:
-        self.l1 = l1
-        self.l2 = l2
-        self.scale = scale
-        self.percentile = percentile
-        self.tol = tol
-        self.newton_steps = newton_steps
-        self.classes = classes
+    classes: int | None = None
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:  # noqa: N803
         """Fit to trials X (n, T, C) of classes y (n,), whole numbers from 0; NaN is refused."""

@@ -18,7 +18,7 @@ from sleep_interpreter.realtime.Output.mixer import resample_sound
 from sleep_interpreter.realtime.Parameters import SessionSettings
 from sleep_interpreter.utils.core.config import read_yaml
 from sleep_interpreter.utils.core.data_card import DataCard, Item
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.errors import UserError, did_you_mean
 from sleep_interpreter.utils.core.paths import atomic_write, display_path
 from sleep_interpreter.utils.core.text_tables import told_text
 
@@ -277,8 +277,7 @@ def _from_yaml(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _item(name: Any, where: str, names: tuple[str, ...]) -> int:
     if name not in names:
-        close = nearest(str(name), names, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"items: {', '.join(names)}"
+        hint = did_you_mean(name, names, f"items: {', '.join(names)}")
         raise UserError(f"{where}, item: {name!r} is no item; {hint}")
     return names.index(name)
 

@@ -10,6 +10,7 @@ from sleep_interpreter.data.formats import trial_origin
 from sleep_interpreter.realtime.Report.session_data import SessionData
 from sleep_interpreter.utils.core.constants import N2, N3, REM, STAGES
 from sleep_interpreter.utils.core.paths import atomic_write
+from sleep_interpreter.utils.core.text_tables import write_tsv
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions, trial_rows
 
 _ASLEEP = {STAGES[code] for code in (N2, N3, REM)}
@@ -34,9 +35,7 @@ def write_trial_tables(session: SessionData) -> None:
         }
         for own in cues
     ]
-    with atomic_write(session.folder / "cues.tsv") as temporary:
-        table = pd.DataFrame(rows, columns=[*columns, "decoded", "left_out"])
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.9g")
+    write_tsv(session.folder / "cues.tsv", pd.DataFrame(rows, columns=[*columns, "decoded", "left_out"]), "%.9g")
     with atomic_write(session.folder / "predictions.csv") as temporary:
         _predictions(session, cues, decodes).to_csv(temporary, index=False, float_format="%.9g")
 

@@ -1,7 +1,6 @@
 """A prepared session, run into its folder: to its end, and to the report."""
 
 import contextlib
-import hashlib
 import logging
 import time
 from collections.abc import Iterator
@@ -12,9 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sleep_interpreter.realtime.Control.control_server import Control
+from sleep_interpreter.realtime.Cues import loudness_calibration
 from sleep_interpreter.realtime.Cues.sounds import write_sounds
 from sleep_interpreter.realtime.Monitor.server import MonitorProcess
 from sleep_interpreter.realtime.Output.marker_ports import open_ports
@@ -147,9 +145,8 @@ def hashes(prepared: Prepared, settings: SessionSettings) -> dict[str, str]:
         if path is not None:
             own = Path(path)
             files = [own] if own.is_file() else sorted(p for p in own.parent.glob(f"{own.name}*") if p.is_file())
-            found[what] = hashlib.sha256(b"".join(file_hashes.digests(files))).hexdigest()[:16]
-    samples = b"".join(np.ascontiguousarray(sound, np.float32).tobytes() for sound in prepared.sounds)
-    return {**found, "sounds": hashlib.sha256(samples).hexdigest()[:16]}
+            found[what] = file_hashes.content_hash(files)[:16]
+    return {**found, "sounds": loudness_calibration.fingerprint(prepared.sounds)}
 
 
 def check_same(about: dict[str, Any], prepared: Prepared, settings: SessionSettings) -> None:

@@ -16,10 +16,10 @@ import pytest
 import training_runs as runs
 from training_runs import SMALL, same
 
-from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config
 from sleep_interpreter.utils.core.data_card import published
+from sleep_interpreter.utils.core.file_hashes import content_hash
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [

@@ -11,13 +11,13 @@ import pytest
 import training_runs as runs
 from training_runs import SMALL, arrays, one_sentence, same
 
-from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.model import registry
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.train.engine.finetuning import published_score
 from sleep_interpreter.train.settings import experiment
 from sleep_interpreter.utils.core import config, file_locks
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.file_hashes import content_hash
 from sleep_interpreter.utils.core.safe_pickle import read_pickle, write_pickle
 
 SCRIPT = "train/N23_finetune.py"

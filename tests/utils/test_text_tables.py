@@ -25,8 +25,9 @@ ENCODINGS = {
 @pytest.mark.parametrize("separator", "\t;,")
 def test_a_table_reads_the_same_in_every_encoding(tmp_path, encoding, separator):
     text = "näme|wert\r\nmüller|1\r\n\r\nstraße|\r\n".replace("|", separator)
-    (tmp_path / "a.csv").write_bytes(ENCODINGS[encoding](text))
-    table = text_tables.read_table(tmp_path / "a.csv")
+    path = tmp_path / "a.csv"
+    path.write_bytes(ENCODINGS[encoding](text))
+    table = text_tables.parse_table(path, *text_tables.read_text(path))
     assert table.header == ("näme", "wert") and table.separator == separator
     assert table.rows == (("müller", "1"), ("", ""), ("straße", "")) and table.lines == (2, 3, 4)
     assert table.frame().index.tolist() == [2, 4]
@@ -74,7 +75,7 @@ def test_participants_without_their_column_are_refused(tmp_path):
 def test_what_is_no_table_is_refused(tmp_path, content, words):
     (tmp_path / "a.csv").write_bytes(content)
     with pytest.raises(UserError, match=words):
-        text_tables.read_table(tmp_path / "a.csv")
+        text_tables.told_table(tmp_path / "a.csv")
 
 
 def test_numbers_with_commas():

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.events.slow_oscillations import so_phase
-from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.slow_oscillation_trials import SO_GROUPS
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.checkpoints.channel_match import own_card
@@ -21,7 +20,9 @@ from sleep_interpreter.utils.core import command_line, config, provenance
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import DataCard
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import atomic_write, display_path, named_in_text, replaced_files
+from sleep_interpreter.utils.core.file_hashes import content_hash
+from sleep_interpreter.utils.core.paths import display_path, named_in_text, replaced_files
+from sleep_interpreter.utils.core.text_tables import write_tsv
 from sleep_interpreter.utils.metrics import exchangeability
 from sleep_interpreter.utils.plots import reactivation as plots_reactivation
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 MAYBE = ("conditions.tsv", "behaviour.tsv", "behaviour.png", "*/*_events.tsv", "*/*.npz", "*/*.png")
 """Files that a run may have or not, by its options and subjects: those of an earlier one go."""
+_DIGITS = "%.4f"
 
 
 def find_reactivations(args: argparse.Namespace) -> None:
@@ -73,7 +75,7 @@ def find_reactivations(args: argparse.Namespace) -> None:
             "data": display_path(args.data),
             "provenance": provenance.record(),
         }
-        _write_table(place / "rates.tsv", rates)
+        write_tsv(place / "rates.tsv", rates, _DIGITS)
         words = "Reactivations without cues"
         plots_reactivation.rates(
             rates, card.item_names, place / "rates.png", settings.false_alarms_per_min, words, kind
@@ -131,7 +133,7 @@ def analyse(
         events = events.assign(so_group=np.array([*SO_GROUPS, "none"])[group], so_phase_rad=phase)
         base = root / subject / night.session
         sliding_decoder.save(base.with_suffix(".npz"), course, night, events)
-        _write_table(base.with_name(f"{base.name}_events.tsv"), events)
+        write_tsv(base.with_name(f"{base.name}_events.tsv"), events, _DIGITS)
         kind, cues = "simulated" if night.simulated else None, night.cues.onset_s.to_numpy(float)
         title, path = f"{subject} {night.session}", base.with_suffix(".png")
         plots_reactivation.night(night.hypnogram, events, cues, course.items, path, title, kind)
@@ -282,7 +284,7 @@ def _conditions(
     if len(set(condition.values())) < 2:
         return []
     total = reactivation_events.of_conditions(nights, condition)
-    _write_table(root / "conditions.tsv", total)
+    write_tsv(root / "conditions.tsv", total, _DIGITS)
     return reactivation_events.between_conditions(total, settings.permutations, settings.control.seed)
 
 
@@ -296,13 +298,8 @@ def _behaviour(
     pairs = behaviour.merge(total, on=["subject", "item"])
     what = "beyond_control", "Events beyond the control"
     plots_reactivation.behaviour(pairs, what, result, root / "behaviour.png", "Reactivation and memory", kind)
-    _write_table(root / "behaviour.tsv", pairs)
+    write_tsv(root / "behaviour.tsv", pairs, _DIGITS)
     return result
-
-
-def _write_table(path: Path, table: pd.DataFrame) -> None:
-    with atomic_write(path) as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.4f")
 
 
 def summary_lines(summary: Mapping) -> list[str]:

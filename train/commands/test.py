@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sleep_interpreter.data.formats import plausibility
-from sleep_interpreter.data.formats.fingerprints import content_hash, fingerprint
+from sleep_interpreter.data.formats.fingerprints import fingerprint
 from sleep_interpreter.data.formats.simulation_marks import carries_mark
 from sleep_interpreter.data.formats.slow_oscillation_trials import read_so_groups
 from sleep_interpreter.data.formats.staging_windows import staging_files
@@ -28,6 +28,7 @@ from sleep_interpreter.utils.core import command_line, config
 from sleep_interpreter.utils.core.constants import STAGES
 from sleep_interpreter.utils.core.data_card import published
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.file_hashes import content_hash
 from sleep_interpreter.utils.core.paths import PROJECT, display_path
 from sleep_interpreter.utils.core.provenance import is_simulated
 from sleep_interpreter.utils.signal.phase import PHASE_FROM

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats import plausibility
-from sleep_interpreter.data.formats.fingerprints import content_hash
 from sleep_interpreter.data.formats.test_trials import TestSubject
 from sleep_interpreter.model.checkpoints import checkpoint
 from sleep_interpreter.model.networks.ensemble import Ensemble
@@ -35,6 +34,7 @@ from sleep_interpreter.train.settings.experiment import Experiment
 from sleep_interpreter.utils.core import config, data_card, file_locks
 from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.file_hashes import content_hash
 from sleep_interpreter.utils.core.own_folder import own_folder
 from sleep_interpreter.utils.core.paths import atomic_write, remove_temporary_files
 from sleep_interpreter.utils.metrics import exchangeability

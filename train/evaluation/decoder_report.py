@@ -18,6 +18,7 @@ from sleep_interpreter.utils.core.command_line import progress
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import atomic_write, replaced_files
 from sleep_interpreter.utils.core.safe_pickle import write_pickle
+from sleep_interpreter.utils.core.text_tables import write_tsv
 from sleep_interpreter.utils.metrics import decoding_metrics, exchangeability, statistics
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.model import predict
@@ -418,8 +419,7 @@ def _hold_against_memory(
     if behaviour is None:
         return
     summary["behaviour"], table = memory_scores.of_predictions(predictions, behaviour, settings)
-    with atomic_write(folder / "behaviour.tsv") as temporary:
-        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
+    write_tsv(folder / "behaviour.tsv", table, "%.6g")
     what, title = ("evidence", "Evidence"), f"{summary['experiment']} and memory"
     reactivation_plots.behaviour(table, what, summary["behaviour"]["evidence"], folder / "behaviour.png", title, kind)
 

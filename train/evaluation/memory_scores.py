@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from sleep_interpreter.data.formats.subject_writer import lab_names
-from sleep_interpreter.utils.core.errors import UserError, nearest
+from sleep_interpreter.utils.core.errors import UserError, did_you_mean
 from sleep_interpreter.utils.core.text_tables import told_table
 from sleep_interpreter.utils.metrics.decoding_metrics import Predictions
 from sleep_interpreter.utils.metrics.statistics import Resampling, holm
@@ -50,8 +50,8 @@ def read_behaviour(
         raise UserError(f"{path}, line {line}: names no item; write it there, or take the row out")
     unknown = sorted(set(table["item"].astype(str)) - set(items))
     if unknown:
-        close = [f"; did you mean {name!r}?" for name in nearest(unknown[0], items, 1)]
-        raise UserError(f"{path}: unknown item {unknown[0]!r}{''.join(close)}")
+        hint = did_you_mean(unknown[0], items)
+        raise UserError(f"{path}: unknown item {unknown[0]!r}{hint and f'; {hint}'}")
     number = pd.to_numeric(table.score, errors="coerce")
     wrong = table.index[(number.isna() & table.score.notna()) | np.isinf(number)]
     if len(wrong):

@@ -28,6 +28,12 @@ def nearest(name: object, known: Iterable[str], count: int = 3) -> list[str]:
     return [by_fold[c] for c in close]
 
 
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = "") -> str:
+    """Return the question after the one of `known` that is closest to `name`, `otherwise` where none is close."""
+    close = nearest(name, known, 1)
+    return f"did you mean {close[0]!r}?" if close else otherwise
+
+
 def printable(text: str) -> str:
     """Return text as a terminal may have it: what it would obey, or what turns a line round, is written out."""
     return _ORDERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -5,6 +5,7 @@ Sums on several BLAS threads differ in their last bits, so each piece of work is
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -68,9 +69,7 @@ def results(
         from joblib.externals.loky import get_reusable_executor  # lazy: start-up
 
         with parallel_config("loky", inner_max_num_threads=1):
-            pool = Parallel(
-                n_jobs=min(jobs, max(1, len(items))), return_as="generator_unordered", initializer=end_with_parent
-            )
+            pool = Parallel(n_jobs=min(jobs, max(1, len(items))), return_as="generator_unordered", initializer=_begin)
             found, complete = pool(delayed(single_threaded)(function, item) for item in items), False
             try:
                 yield from found
@@ -83,6 +82,12 @@ def results(
             finally:
                 if not complete:  # no process is left behind by an error or Ctrl-C
                     get_reusable_executor().shutdown(wait=False, kill_workers=True)
+
+
+def _begin() -> None:
+    """Prepare a process: Ctrl-C is its parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def end_with_parent() -> None:

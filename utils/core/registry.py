@@ -19,7 +19,7 @@ from pkgutil import resolve_name
 from types import FunctionType
 from typing import Any
 
-from sleep_interpreter.utils.core.errors import UserError, nearest, told, warn_once
+from sleep_interpreter.utils.core.errors import UserError, did_you_mean, told, warn_once
 
 
 class Registry:
@@ -55,9 +55,8 @@ class Registry:
             return name
         known = self.names()
         if name not in known:
-            close = nearest(name, known, 1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise UserError(f"unknown {self.kind} {name!r}; {hint}registered: {', '.join(known)}")
+            hint = did_you_mean(name, known)
+            raise UserError(f"unknown {self.kind} {name!r}; {hint and f'{hint} '}registered: {', '.join(known)}")
         return name
 
     def load(self, name: str) -> Any:

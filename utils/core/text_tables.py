@@ -1,4 +1,4 @@
-"""Text files and tables as other programs write them: encoding, columns, numbers with decimal commas."""
+"""Text files and tables as other programs write them: encoding, columns, decimal commas; and tables of our own."""
 
 import codecs
 import csv
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.paths import atomic_write, display_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,11 +92,6 @@ def told_text(path: str | Path) -> str:
     return text
 
 
-def read_table(path: str | Path, separators: str = SEPARATORS) -> TextTable:
-    """Read a table with a header, as `parse_table` does; encodings are those of `read_text`."""
-    return parse_table(path, *read_text(path), separators)
-
-
 def told_table(path: str | Path, separators: str = SEPARATORS) -> TextTable:
     """Read a table; what there is to say of its encoding goes to the log."""
     return parse_table(path, told_text(path), None, separators)
@@ -143,6 +138,12 @@ def parse_table(path: str | Path, text: str, remark: str | None, separators: str
         lines.pop()
         counts.pop()
     return TextTable(path, header or (), tuple(rows), tuple(lines), separator, remark, tuple(counts))
+
+
+def write_tsv(path: str | Path, table: "pd.DataFrame", numbers: str) -> None:
+    """Write a table with tabs between columns, `numbers` such as "%.4f", and n/a for what is not known."""
+    with atomic_write(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", float_format=numbers, encoding="utf-8")
 
 
 def is_number(cell: str) -> bool:

@@ -66,16 +66,16 @@ class BrainVisionWriter:
     from the beginning, never replace a recording, and can be read by anybody after each `flush`, whatever happens
     then: for recording while it happens.
 
-    `path` is the .vhdr file, whose folder is made; `unit` that of the samples as they are appended; `resolution` the
-    size of one step of 16-bit integers in it (None: 32-bit floats); `start` the time of the first sample, for the
-    marker "New Segment"; `comment` free text for the header. Samples that are not finite are refused, or without
-    `finite` kept as they are (32-bit floats only). `n_samples` were appended so far, of which `clipped` values, beyond
-    16 bits, were written as the largest or smallest that fits. `UserError`: no channels, two of one name, a rate or
-    resolution that is not positive, a path without .vhdr, a live recording where one exists.
+    `path` is the .vhdr file, whose folder is made; samples are appended in µV; `resolution` the size of one step of
+    16-bit integers in it (None: 32-bit floats); `start` the time of the first sample, for the marker "New Segment";
+    `comment` free text for the header. Samples that are not finite are refused, or without `finite` kept as they are
+    (32-bit floats only). `n_samples` were appended so far, of which `clipped` values, beyond 16 bits, were written as
+    the largest or smallest that fits. `UserError`: no channels, two of one name, a rate or resolution that is not
+    positive, a path without .vhdr, a live recording where one exists.
     """
 
     def __init__(
-        self, path: str | Path, names: Sequence[str], rate: float, *, unit: str = "µV",
+        self, path: str | Path, names: Sequence[str], rate: float, *,
         resolution: float | None = None, start: datetime | None = None, comment: str = "", live: bool = False,
         finite: bool = True,
     ) -> None:  # fmt: skip
@@ -96,7 +96,7 @@ class BrainVisionWriter:
             # unbuffered when live: what an error leaves behind is what the system has, nothing waits in here
             self._samples = self._files[".eeg"].open("wb", buffering=0 if live else -1)
             self._marks = self._files[".vmrk"].open("w", encoding="utf-8", newline="\r\n")
-            self._write_headers(unit, comment, start)
+            self._write_headers(comment, start)
         except OSError:
             if live:  # a full disk: what was begun is worth nothing
                 self.discard()
@@ -118,9 +118,9 @@ class BrainVisionWriter:
         if problem:
             raise UserError(f"{self.path}: {problem}")
 
-    def _write_headers(self, unit: str, comment: str, start: datetime | None) -> None:
+    def _write_headers(self, comment: str, start: datetime | None) -> None:
         step = 1 if self._resolution is None else self._resolution
-        channels = [f"Ch{i}={_coded(name)},,{step:.12g},{unit}" for i, name in enumerate(self.names, 1)]
+        channels = [f"Ch{i}={_coded(name)},,{step:.12g},µV" for i, name in enumerate(self.names, 1)]
         header = _HEADER.format(
             stem=self.path.stem, count=len(channels), interval=1e6 / self.rate, channels="\n".join(channels),
             binary_format="IEEE_FLOAT_32" if self._resolution is None else "INT_16", comment=comment,
@@ -141,7 +141,7 @@ class BrainVisionWriter:
             file.unlink(missing_ok=True)
 
     def append(self, data: ArrayLike) -> None:
-        """Append samples (n_channels, n) in the recording's unit.
+        """Append samples (n_channels, n) in µV.
 
         Nothing is written, but a ValueError raised, of a wrong number of channels or a value that is not finite.
         """

@@ -56,8 +56,8 @@ def hint(name: str, names: Iterable[str]) -> str:
     return f"nearest: {', '.join(close)}" if close else "nothing like it"
 
 
-def listed(names: Iterable[str], most: int = 6) -> str:
+def listed(names: Iterable[object], most: int = 6) -> str:
     """Return names for a message; a long list is cut."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    every = list(map(str, names))
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more

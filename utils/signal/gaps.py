@@ -10,6 +10,7 @@ import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.signal.channel_names import listed
 
 if TYPE_CHECKING:
     import mne
@@ -21,7 +22,6 @@ _CLOCK_DRIFT = 1e-4  # of the time between two dates: the clocks of computer and
 _JOINTS = re.compile(r"(?:BAD |EDGE )?boundary|32766", re.IGNORECASE)
 """MNE's marks where recordings were joined, EEGLAB's where samples were taken out, GDF's of a new segment."""
 _LOST = re.compile(r"LostSamples\s*:\s*(\d+)", re.IGNORECASE)
-_LISTED = 5
 
 
 class Gap(NamedTuple):
@@ -89,19 +89,13 @@ class Timeline:
             total = sum(length for _, length in known)
             found.append(
                 f"the recording has {len(known)} gap{'s' * (len(known) > 1)} of {total:g} s in all, which count: "
-                f"{_listed(f'{length:g} s at {begin:g} s' for begin, length in known)}"
+                f"{listed((f'{length:g} s at {begin:g} s' for begin, length in known), 5)}"
             )
         if unknown := [begin for (begin, _), gap in zip(self.spans, self.gaps, strict=True) if gap.seconds is None]:
             found.append(
-                f"samples are missing, nobody knows how many, at {_listed(f'{begin:g} s' for begin in unknown)}"
+                f"samples are missing, nobody knows how many, at {listed((f'{begin:g} s' for begin in unknown), 5)}"
             )
         return found
-
-
-def _listed(texts: Iterable[str]) -> str:
-    every = list(texts)
-    more = len(every) - _LISTED
-    return ", ".join(every[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def of_records(onset: Sequence[float | None], length: float, gaps_declared: bool, where: str) -> list[Gap]:

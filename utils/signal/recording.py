@@ -1,15 +1,13 @@
 """A recording on disk: its channels, each at its own sampling rate, read lazily through MNE.
 
-What MNE keeps to itself is read from the headers of EDF, BDF and GDF files here: every channel's rate, the
-length that was announced, gaps. (edfio loads a whole BDF file to tell, and loses the announced length.)
+What MNE keeps to itself is read from the headers of EDF, BDF and GDF files (recording_header.py): every channel's
+rate, the length that was announced, gaps. (edfio loads a whole BDF file to tell, and loses the announced length.)
 """
 
 import contextlib
 import datetime
-import hashlib
 import logging
 import re
-import struct
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,20 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.core.file_hashes import digests
-from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.core.file_hashes import content_hash
 from sleep_interpreter.utils.signal import trigger_channel
-from sleep_interpreter.utils.signal.gaps import (
-    Gap,
-    Timeline,
-    linked_files,
-    marks_of,
-    of_annotations,
-    of_markers,
-    of_records,
-    record_time,
+from sleep_interpreter.utils.signal.gaps import Gap, Timeline, linked_files, of_annotations, of_markers
+from sleep_interpreter.utils.signal.recording_header import (
+    EdfLayout,
+    edf_layout,
+    gdf_samples,
+    refuse_impossible,
+    refuse_length,
+    refuse_misleading,
 )
-from sleep_interpreter.utils.signal.recording_header import refuse_impossible, refuse_length, refuse_misleading
 
 if TYPE_CHECKING:
     import mne
@@ -43,8 +38,6 @@ _STIM_NAMES = ("STI101", "STI 014")
 """Channels of all trigger lines together: taken before other trigger channels, as MNE does."""
 _SIGN_BITS = {".fif": 16, ".bdf": 24}
 """Formats whose trigger channels are whole numbers of so many bits, the first of which is no sign."""
-_SENT_SECONDS = 0.01
-"""A lower code that lasts so long was sent; amplifiers' lines fall within a sample or two of each other."""
 ENCODED = (".edf", ".bdf")
 """Formats whose reader can be told the encoding of annotations."""
 _OURS = "Number of records from the header does not match"  # we say it ourselves, in seconds
@@ -135,13 +128,13 @@ class Recording:
         self._divisible = suffix in ENCODED
         gaps, records = list[Gap](), None
         if self._divisible:
-            records = _records(self.path)
+            records = edf_layout(self.path)
             gaps, (rates, faults) = records.gaps(), _read_edf_header(records)
             self.notices += [(logging.WARNING, text) for text in faults]
         elif suffix == ".vhdr":
             gaps = of_markers(self.path, self._rate)
         elif suffix == ".gdf":
-            samples = _read_gdf_samples(self.path)
+            samples = gdf_samples(self.path)
             rates = [self._rate * (n / max(samples)) for n in samples]
         self._rates = dict(zip(self.names, rates, strict=True))
         gaps += of_annotations(self.annotations, self.first_time, self._rate)
@@ -165,7 +158,7 @@ class Recording:
             groups.append(RateGroup(rate, places, raw, rows, self.timeline))
         return groups
 
-    def _annotations_in_time(self, records: "_Records | None") -> "mne.Annotations":
+    def _annotations_in_time(self, records: EdfLayout | None) -> "mne.Annotations":
         """Return the annotations at their true times."""
         import mne  # lazy: start-up
 
@@ -222,8 +215,8 @@ class Recording:
         files = self.files
         if self.path.is_file() and self.path.resolve() not in [f.resolve() for f in files]:
             files.insert(0, self.path)  # the header of a format in several files
-        digest = hashlib.sha256(b"".join(digests(files))).hexdigest()
-        return {"name": self.path.name, "bytes": sum(file.stat().st_size for file in files), "sha256": digest}
+        size = sum(file.stat().st_size for file in files)
+        return {"name": self.path.name, "bytes": size, "sha256": content_hash(files)}
 
     def _open(self, names: list[str], rate: float) -> "mne.io.BaseRaw":
         """Open some channels alone, so that no other one's rate matters."""
@@ -309,65 +302,7 @@ def _samples(raw: "mne.io.BaseRaw", rows: Sequence[int], start: int, stop: int) 
         ) from error
 
 
-@dataclass(frozen=True)
-class _Records:
-    """How an EDF or BDF file is laid out (Kemp et al., 1992; EDF+: Kemp and Olivan, 2003); BDF: 3 bytes a sample."""
-
-    path: Path
-    labels: list[str]  # of the signals
-    samples: list[int]  # of each signal in a data record
-    seconds: float  # of a record; 0 where the file holds annotations only
-    announced: int  # records, by the header; negative in a file that was not closed
-    count: int  # records that are there
-    begin: int  # bytes before the first record
-    may_have_gaps: bool  # EDF+D
-    annotations: list[int]  # places of the signals that hold text
-
-    @property
-    def width(self) -> int:
-        """Bytes of a sample."""
-        return 3 if self.path.suffix.lower() == ".bdf" else 2
-
-    def texts(self, signal: int, most: int | None = None) -> Iterator[bytes]:
-        """Yield what a signal of annotations holds in each record, no more than its first bytes."""
-        begin, held = (self.width * n for n in (sum(self.samples[:signal]), self.samples[signal]))
-        shape = self.count, self.width * sum(self.samples)
-        records = np.memmap(self.path, np.uint8, "r", self.begin, shape) if self.count else np.zeros((0, 1), np.uint8)
-        stop = begin + (held if most is None else min(held, most))
-        yield from (record[begin:stop].tobytes() for record in records)
-
-    def gaps(self) -> list[Gap]:
-        """Return the gaps between the records; refuse times that cannot be."""
-        if not self.annotations or not self.seconds:
-            return []
-        onset = [record_time(text) for text in self.texts(self.annotations[0], 32)]
-        return of_records(onset, self.seconds, self.may_have_gaps, display_path(self.path))
-
-    def marks(self) -> tuple[list[float], list[float], list[str]]:
-        """Return onset from the first sample and duration in s, and text of all annotations."""
-        if not self.annotations:
-            return [], [], []
-        first = record_time(next(self.texts(self.annotations[0]), b"")) or 0.0
-        found = [mark for signal in self.annotations for text in self.texts(signal) for mark in marks_of(text)]
-        return [onset - first for onset, *_ in found], [mark[1] for mark in found], [mark[2] for mark in found]
-
-
-def _records(path: Path) -> _Records:
-    with path.open("rb") as handle:
-        fixed = handle.read(256)
-        count = int(_text(fixed[252:256]))
-        signals = handle.read(256 * count)
-    labels = [_text(signals[16 * i : 16 * (i + 1)]) for i in range(count)]
-    samples = [int(_text(signals[216 * count + 8 * i :][:8])) for i in range(count)]
-    begin, width = int(_text(fixed[184:192])), 3 if path.suffix.lower() == ".bdf" else 2
-    found = (path.stat().st_size - begin) // width // sum(samples)
-    announced, declared = int(_text(fixed[236:244])), _text(fixed[192:236])[:5] in ("EDF+D", "BDF+D")
-    annotations = [k for k, name in enumerate(labels) if name in ("EDF Annotations", "BDF Annotations")]
-    seconds = float(_text(fixed[244:252]))
-    return _Records(path, labels, samples, seconds, announced, found, begin, declared, annotations)
-
-
-def _read_edf_header(file: _Records) -> tuple[list[float], list[str]]:
+def _read_edf_header(file: EdfLayout) -> tuple[list[float], list[str]]:
     """Return every signal's rate in Hz, annotations left out, and sentences on what is wrong with the length."""
     record = file.seconds or 1.0  # zero means 1 s, as MNE has it
     found, announced = file.count * record, file.announced * record
@@ -381,15 +316,3 @@ def _read_edf_header(file: _Records) -> tuple[list[float], list[str]]:
     elif found > announced:
         faults.append(f"the file holds {found - announced:g} s more than {header}; they are used")
     return [n / record for k, n in enumerate(file.samples) if k not in file.annotations], faults
-
-
-def _read_gdf_samples(path: Path) -> tuple[int, ...]:
-    """Return the samples that each signal of a GDF file has in a data record (Schlögl, 2006)."""
-    with path.open("rb") as handle:
-        (count,) = struct.unpack("<H", handle.read(256)[252:254])
-        handle.seek(256 + 216 * count)
-        return struct.unpack(f"<{count}i", handle.read(4 * count))
-
-
-def _text(field: bytes) -> str:
-    return field.split(b"\0")[0].decode("latin-1").strip()

@@ -8,14 +8,17 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.core.paths import display_path
+from sleep_interpreter.utils.signal.gaps import Gap, marks_of, of_records, record_time
 
 if TYPE_CHECKING:
     import mne
@@ -27,6 +30,8 @@ _LONGEST = 400 * 86400
 _CHANNELS = 4096
 _SAMPLES = 10_000_000
 """Of a channel in one data record."""
+_ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
+"""Signals of EDF+ and BDF+ that hold text."""
 _TEXT = 256 * 2**20
 """Bytes of a header or of markers that are text."""
 _HOLES = 64 * 2**20
@@ -51,8 +56,9 @@ def refuse_misleading(path: Path, encoding: str = "utf8") -> None:
         raise UserError(f"{path}: is no file, so no recording; name the recording itself")
     _refuse_holes(path)
     brainvision = partial(_brainvision, encoding=encoding)
-    checks: dict[str, Callable[[Path], None]] = {
-        ".edf": _edf, ".bdf": _edf, ".gdf": _gdf, ".vhdr": brainvision, ".ahdr": brainvision, ".set": _eeglab,
+    checks: dict[str, Callable[[Path], object]] = {
+        ".edf": edf_layout, ".bdf": edf_layout, ".gdf": gdf_samples, ".vhdr": brainvision, ".ahdr": brainvision,
+        ".set": _eeglab,
     }  # fmt: skip
     if check := checks.get(path.suffix.lower()):
         try:
@@ -112,7 +118,59 @@ def _refuse_holes(path: Path) -> None:
         )
 
 
-def _edf(path: Path) -> None:
+@dataclass(frozen=True)
+class EdfLayout:
+    """How an EDF or BDF file is laid out (Kemp et al., 1992; EDF+: Kemp and Olivan, 2003); BDF: 3 bytes a sample."""
+
+    path: Path
+    labels: list[str]  # of the signals
+    samples: list[int]  # of each signal in a data record
+    seconds: float  # of a record; 0 where the file holds annotations only
+    announced: int  # records, by the header; negative in a file that was not closed
+    begin: int  # bytes before the first record
+    may_have_gaps: bool  # EDF+D
+
+    @property
+    def width(self) -> int:
+        """Bytes of a sample."""
+        return 3 if self.path.suffix.lower() == ".bdf" else 2
+
+    @cached_property
+    def count(self) -> int:
+        """Records that are there."""
+        return (self.path.stat().st_size - self.begin) // self.width // sum(self.samples)
+
+    @cached_property
+    def annotations(self) -> list[int]:
+        """Places of the signals that hold text."""
+        return [k for k, name in enumerate(self.labels) if name in _ANNOTATIONS]
+
+    def texts(self, signal: int, most: int | None = None) -> Iterator[bytes]:
+        """Yield what a signal of annotations holds in each record, no more than its first bytes."""
+        begin, held = (self.width * n for n in (sum(self.samples[:signal]), self.samples[signal]))
+        shape = self.count, self.width * sum(self.samples)
+        records = np.memmap(self.path, np.uint8, "r", self.begin, shape) if self.count else np.zeros((0, 1), np.uint8)
+        stop = begin + (held if most is None else min(held, most))
+        yield from (record[begin:stop].tobytes() for record in records)
+
+    def gaps(self) -> list[Gap]:
+        """Return the gaps between the records; refuse times that cannot be."""
+        if not self.annotations or not self.seconds:
+            return []
+        onset = [record_time(text) for text in self.texts(self.annotations[0], 32)]
+        return of_records(onset, self.seconds, self.may_have_gaps, display_path(self.path))
+
+    def marks(self) -> tuple[list[float], list[float], list[str]]:
+        """Return onset from the first sample and duration in s, and text of all annotations."""
+        if not self.annotations:
+            return [], [], []
+        first = record_time(next(self.texts(self.annotations[0]), b"")) or 0.0
+        found = [mark for signal in self.annotations for text in self.texts(signal) for mark in marks_of(text)]
+        return [onset - first for onset, *_ in found], [mark[1] for mark in found], [mark[2] for mark in found]
+
+
+def edf_layout(path: Path) -> EdfLayout:
+    """Return how an EDF or BDF file is laid out; refuse a header that cannot be meant."""
     with path.open("rb") as handle:
         fixed = handle.read(256)
         if len(fixed) < 256:
@@ -121,26 +179,30 @@ def _edf(path: Path) -> None:
         signals = handle.read(256 * count)
     if len(signals) < 256 * count:
         raise UserError(f"{path}: ends inside the header of its {count} signals; get the file again")
-    _whole(path, "length of the header in bytes", fixed[184:192], 256 * (count + 1), 256 * (count + 1))
-    _whole(path, "number of data records", fixed[236:244], -1, 99_999_999)
+    begin = _whole(path, "length of the header in bytes", fixed[184:192], 256 * (count + 1), 256 * (count + 1))
+    announced = _whole(path, "number of data records", fixed[236:244], -1, 99_999_999)
     text = _text(fixed[244:252])
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
     labels = [_text(signals[16 * k :][:16]) for k in range(count)]
-    only_marks = all(label in ("EDF Annotations", "BDF Annotations") for label in labels)
+    only_marks = all(label in _ANNOTATIONS for label in labels)
     if not (0 < seconds < math.inf or (seconds == 0 and only_marks)):
         raise UserError(
             f"{path}: its header says that a data record is {text!r} seconds long, so that no channel has a sampling "
             "rate; write its length in seconds there (bytes 244 to 251), or export the recording again"
         )
+    samples = []
     for k, label in enumerate(labels):
         what = f"number of samples of {label!r} in a data record"
-        _whole(path, what, signals[216 * count + 8 * k :][:8], 1, _SAMPLES)
+        samples.append(_whole(path, what, signals[216 * count + 8 * k :][:8], 1, _SAMPLES))
+    discontinuous = _text(fixed[192:236])[:5] in ("EDF+D", "BDF+D")
+    return EdfLayout(path, labels, samples, seconds, announced, begin, discontinuous)
 
 
-def _gdf(path: Path) -> None:
+def gdf_samples(path: Path) -> list[int]:
+    """Return the samples that each signal of a GDF file has in a data record (Schlögl, 2006), as `edf_layout` does."""
     size = path.stat().st_size
     with path.open("rb") as handle:
         fixed = handle.read(256)
@@ -189,6 +251,7 @@ def _gdf(path: Path) -> None:
             f"{path}: its table of {events:,} events would have {wanted:,} bytes, and {max(there, 0):,} are there; get "
             "the file or export it again"
         )
+    return samples
 
 
 def _brainvision(path: Path, encoding: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sleep_interpreter.data.simulation import dataset
-from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset, write_jobs
+from sleep_interpreter.data.simulation.dataset import COMPLETE, UNFINISHED, write_dataset
 from sleep_interpreter.data.simulation.jobs import all_jobs
 from sleep_interpreter.data.simulation.night import hypnogram
 from sleep_interpreter.data.simulation.settings import load_settings
@@ -101,12 +101,12 @@ def of_the_set(folder):
 def test_a_set_stays_complete_until_the_one_that_replaces_it_is(nth, cohort, copied, tiny, smaller, monkeypatch):
     calls, write, made = [], dataset._write, []
 
-    def dying(job, out):
+    def dying(out, job):
         calls.append(job)
         if len(calls) == nth:
             raise KeyboardInterrupt
-        write(job, out)
         made.extend(out / file for file in job.files)
+        return write(out, job)
 
     with monkeypatch.context() as patched:
         patched.setattr(dataset, "_write", dying)
@@ -330,16 +330,15 @@ def test_whole_data_hold_the_trials_of_the_other_files(cohort):
 
 
 @pytest.mark.slow
-def test_an_error_in_one_process_ends_the_others_and_is_told(tiny, tmp_path):
+def test_an_error_in_one_process_ends_the_others_and_is_told(tiny, tmp_path, monkeypatch):
     from multiprocessing import active_children
 
     jobs = all_jobs(tiny, ("recording",))
     broken = jobs[0]._replace(arguments=("no settings",))
+    monkeypatch.setattr(dataset, "all_jobs", lambda *_: [broken, *jobs])
     before = set(active_children())  # those of other tests
     with pytest.raises(AttributeError, match="no attribute 'recording'"):
-        list(write_jobs([broken, *jobs], tmp_path, 2))
+        write_dataset(tiny, tmp_path, processes=2)
     for process in set(active_children()) - before:
         process.join(20)
     assert not set(active_children()) - before
-    with pytest.raises(UserError, match="--jobs 0: give at least 1"):
-        list(write_jobs(jobs, tmp_path, 0))
