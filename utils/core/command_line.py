@@ -162,7 +162,7 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error} (--verbose shows where)"
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; what is written is complete, a training goes on after it", file=sys.stderr)
+        print("stopped by Ctrl-C; what is written is complete; a resumable run goes on when called again", file=sys.stderr)
         return 130
     print(f"error: {printable(shorten_paths(message))}", file=sys.stderr)
     return 2

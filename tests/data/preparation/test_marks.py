@@ -65,6 +65,7 @@ def test_trials_on_a_mark_go_and_no_others(tmp_path, kind):
     assert f"annotated artefacts and breaks: {len(marks)}, " in said
     unmapped = record["sessions"]["night"]["unmapped_events"]
     assert set(unmapped) == set(KEPT)  # the others are understood
+    assert f"{len(KEPT)} events are known by no rule of events.rules: " in said
 
 
 def test_which_texts_are_marks():
