@@ -1,29 +1,24 @@
 """Events of a recording, through the mapping of the settings: which item, which modality, which phase."""
 
-import contextlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import mne
 import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats.scorings.stage_codes import known
-from sleep_interpreter.data.preparation.bids_tables import read_bids_table
+from sleep_interpreter.data.preparation.event_tables import Row, code_of, first_match, read_rows, refuse_other_names
 from sleep_interpreter.data.preparation.inputs import Session
-from sleep_interpreter.data.preparation.pauses import events_in_time
 from sleep_interpreter.data.preparation.settings import Events, Rule
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
-from sleep_interpreter.utils.core.text_tables import EMPTY, is_number
+from sleep_interpreter.utils.core.text_tables import EMPTY
 from sleep_interpreter.utils.signal.recording import Recording
 
-_ROUNDED = 1e-3  # a number as near to a whole one as this had its decimals added by a program
-_NO_CODE = re.compile(r"[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?|(?:0[xb]|&h|\$)[0-9a-f]+", re.IGNORECASE)
 _NEARLY = re.compile(
     r"(?!(?:.*/)?r\s*\d|response|comment)(?:[^/]*/)?(?:[^\W\d_]+[\s_]*)?[^\w]*0*(\d+)(?:\s*[,;:|(]\D*)?", re.IGNORECASE
 )
@@ -31,17 +26,6 @@ _NEARLY = re.compile(
 _SAME_SECONDS = 0.1
 _MOMENT_SECONDS = 0.02
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
-
-
-class Row(NamedTuple):
-    """One event of a recording, before a rule says what it means."""
-
-    onset: float  # s
-    text: str | None
-    code: int | None
-    phase: str | None = None
-    no_code: str = ""  # place and value of a number that is no whole one, where a code would stand
-    stage: bool = False  # the text may be a sleep stage as well: "S2"
 
 
 def read_events(
@@ -63,9 +47,10 @@ def read_events(
     found = []
     unmapped: Counter[str] = Counter()
     coded = any(rule.code is not None for rule in rules)
-    given = _rows(session, recording, annotations, settings, remarks, counted)
-    for onset, text, code, phase, no_code, stage in _without_stages(given, session, staged):
-        rule, groups = _first_match(rules, text, code)
+    said, coding = [] if remarks is None else remarks, list[tuple[Row, str]]()
+    for row in _without_stages(_rows(session, recording, annotations, settings, rules, said, counted), session, staged):
+        onset, text, code, phase, no_code, stage, *_ = row
+        rule, groups = first_match(rules, text, code)
         if stage and rule is not None and rule.code is not None:
             raise UserError(
                 f"{display_path(session.path)}: {text!r} at {onset:.2f} s is the sleep stage {text} or the trigger "
@@ -79,7 +64,7 @@ def read_events(
                     f"{no_code} is no trigger: codes are whole numbers; correct it, write n/a, or give its text a "
                     "rule with modality: ignore"
                 )
-            unmapped[text if text is not None else str(code)] += 1
+            unmapped[_told(row, coded)] += 1
             continue
         if rule.modality == "ignore":
             continue
@@ -94,26 +79,36 @@ def read_events(
                 f"{where}: is of modality {modality!r}, but the data card has trials of {there} only; "
                 "a rule with modality: ignore leaves such events out"
             )
-        text = rule.item or groups.get("item")
-        item = "n/a" if text is None else settings.items.get(text, text)
-        if (text is not None or modality != "sham") and item not in card.item_names:
+        name = rule.item or groups.get("item")
+        item = "n/a" if name is None else settings.items.get(name, name)
+        if (name is not None or modality != "sham") and item not in card.item_names:
             close = nearest(item, card.item_names, 1)
             hint = f"did you mean {close[0]!r}?" if close else "name it in events.items"
-            raise UserError(f"{where}: {text!r} is none of the {len(card.items)} items; {hint}")
+            raise UserError(f"{where}: {name!r} is none of the {len(card.items)} items; {hint}")
+        if rule.code is not None and name is not None:
+            coding.append((row, item))
         phase = rule.phase or groups.get("phase") or phase
         if settings.phases is None or phase in settings.phases:
-            index = -1 if text is None else card.item_index(item)
+            index = -1 if name is None else card.item_index(item)
             found.append((onset + settings.shift_seconds, item, index, modality, phase))
-    if remarks is not None:
-        remarks += _nearly_codes(unmapped, rules, staged)
+    refuse_other_names(coding, {name.casefold(): name for name in card.item_names}
+                       | {name.casefold(): item for name, item in settings.items.items()})  # fmt: skip
+    said += _nearly_codes(unmapped, rules, staged)
     table = pd.DataFrame(found, columns=list(COLUMNS)).astype({"onset_s": float, "item_index": int})
     inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
     if (~inside).sum() > len(table) / 2:
         raise UserError(_most_outside(table.onset_s.to_numpy(), session, recording, settings))
-    if remarks is not None and not inside.all():
-        remarks.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
+    if not inside.all():
+        said.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
     table = table[inside].sort_values("onset_s", kind="stable", ignore_index=True)
-    return _once(table, display_path(session.path), [] if remarks is None else remarks), dict(unmapped)
+    return _once(table, display_path(session.path), said), dict(unmapped)
+
+
+def _told(row: Row, coded: bool) -> str:
+    """Return what an event that no rule knows is called: its text, and its code if this is another matter."""
+    if row.text is None or row.text.casefold() in EMPTY:
+        return row.text or "n/a" if row.code is None else str(row.code) if row.text is None else f"value {row.code}"
+    return row.text if not coded or row.code in (None, code_of(row.text)) else f"{row.text}, value {row.code}"
 
 
 def _nearly_codes(unmapped: Mapping[str, int], rules: Sequence[Rule], staged: str | None) -> list[str]:
@@ -161,7 +156,7 @@ def _most_outside(onset: np.ndarray, session: Session, recording: Recording, set
 def event_of(text: str, session: Session, settings: Events) -> bool:
     """Tell whether a rule takes an annotation of a session for an event of the experiment by its text."""
     rules = [rule for rule in settings.all_rules if session.is_of(rule.session, rule.run)]
-    rule, _ = _first_match(rules, text, None)
+    rule, _ = first_match(rules, text, None)
     return rule is not None and rule.modality != "ignore"
 
 
@@ -212,17 +207,18 @@ def _rows(
     recording: Recording,
     annotations: mne.Annotations,
     settings: Events,
-    remarks: list[str] | None,
+    rules: Sequence[Rule],
+    remarks: list[str],
     counted: bool | None,
 ) -> list[Row]:
     if settings.source == "stim":
-        return _triggers(recording, settings, [] if remarks is None else remarks)
+        return _triggers(recording, settings, remarks)
     if settings.source == "events_tsv":
-        return _table(session, recording, counted, remarks)
+        return read_rows(session, recording, rules, counted, remarks)
     # MNE counts onsets from the measurement's start, which may lie before the first sample.
     return [
-        Row(float(onset) - recording.first_time, str(text).strip(), _number(text))
-        for onset, text in zip(annotations.onset, annotations.description, strict=True)
+        Row(float(onset) - recording.first_time, str(text).strip(), code_of(text), seconds=float(duration))
+        for onset, duration, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True)
     ]
 
 
@@ -236,104 +232,6 @@ def _triggers(recording: Recording, settings: Events, remarks: list[str]) -> lis
     return [Row(onset, None, code) for onset, code in found]
 
 
-def _table(
-    session: Session, recording: Recording, counted: bool | None, remarks: list[str] | None = None
-) -> list[Row]:  # fmt: skip
-    if session.events is None:
-        raise UserError(
-            f"{session.path}: events.source is events_tsv, but there is no events.tsv beside it; "
-            "use annotations or stim"
-        )
-    shown, given = display_path(session.events), read_bids_table(session.events, "onset")
-    table = given.frame()
-    onset = np.array([_seconds(o, f"{shown}, line {line}") for line, o in zip(table.index, table.onset, strict=True)])
-    told = [given.header.index(name) + 1 for name in ("onset", "trial_type", "value") if name in given.header]
-    for line, row, cells in zip(given.lines, given.rows, given.cells, strict=True):
-        if any(row) and cells < max(told):
-            raise UserError(
-                f"{shown}, line {line}: has {cells} cells, {given.header[max(told) - 1]!r} is column {max(told)} of "
-                f"{len(given.header)}; write what is missing, or n/a"
-            )
-    if remarks is not None and not recording.timeline:
-        remarks += _other_samples(table, onset, recording, shown)
-    times = events_in_time(onset, recording.timeline, counted, shown)
-    text = table.get("trial_type", [None] * len(table))
-    values = table.get("value", text)
-    if all(value.casefold() in EMPTY for value in values if value is not None):
-        values = text  # a column that says nothing
-    elif values is not text:
-        values = _codes(table, shown, [] if remarks is None else remarks)
-    rows = []
-    phases = table.get("phase", [""] * len(table))
-    for line, o, t, c, p in zip(table.index, times, text, values, phases, strict=True):
-        code = _number(c)
-        no_code = code is None and _NO_CODE.fullmatch(str(c).strip())
-        place = f"{shown}, line {line}: value {c!r}" if no_code else ""
-        rows.append(Row(float(o), t, code, p if p not in ("", "n/a") else None, place))
-    return rows
-
-
-def _codes(table: pd.DataFrame, shown: str, remarks: list[str]) -> pd.Series:
-    """Return the column of an events.tsv that holds the codes where `trial_type` and `value` may say different ones.
-
-    mne-bids fills `value` with numbers of its own: those of the texts in alphabetical order. Then the codes are those
-    in the texts ("Stimulus/S 11"). Refuses any other table in which the two disagree. A bare number in `trial_type` may
-    be that of a condition.
-    """
-    text, value = table.get("trial_type"), table["value"]
-    if text is None:
-        return value
-    both = [
-        (line, t, None if is_number(t) else _number(t), _number(v))
-        for line, t, v in zip(table.index, text, value, strict=True)
-    ]
-    apart = next(((line, t, own, v) for line, t, own, v in both if own is not None and v not in (None, own)), None)
-    if apart is None:
-        return value
-    numbers = {t: v for _, t, _, v in both if v is not None}
-    whole = all(numbers[t] == v for _, t, _, v in both if v is not None)
-    if (
-        whole
-        and list(numbers[t] for t in sorted(numbers)) == sorted(set(numbers.values()))
-        and max(numbers.values()) <= text.nunique()
-    ):
-        remarks.append("the column value numbers the texts by the alphabet (mne-bids): codes are those in trial_type")
-        return text
-    line, name, own, number = apart
-    raise UserError(
-        f"{shown}, line {line}: trial_type {name!r} is code {own}, value is {number}; take the column that is wrong "
-        "out (or use events.source=annotations)"
-    )
-
-
-def _seconds(cell: str, where: str) -> float:
-    """Return an onset in s; refuse, by `where`, what is none."""
-    with contextlib.suppress(ValueError):
-        if np.isfinite(number := float(cell)):
-            return number
-    comma = is_number(cell) and "; write a decimal point"
-    raise UserError(
-        f"{where}: onset {cell!r} is no number of seconds{comma or '; write the time after the first sample in s'}"
-        ", or take the row out"
-    )
-
-
-def _other_samples(table: pd.DataFrame, onset: np.ndarray, recording: Recording, shown: str) -> list[str]:
-    """Return a warning where a column `sample` says other times than the onsets, else nothing."""
-    sample = pd.to_numeric(table.get("sample", pd.Series(dtype=float)), errors="coerce").to_numpy(float)
-    if len(sample) != len(onset):
-        return []
-    apart = np.abs(sample / recording.rate - onset)
-    if not (apart > 1).any():
-        return []
-    row = int(np.argmax(apart > 1))
-    return [
-        f"WARNING: {shown}, line {table.index[row]}: onset is {onset[row]:g} s, sample {sample[row]:g} is "
-        f"{sample[row] / recording.rate:g} s at {recording.rate:g} Hz ({int((apart > 1).sum())} rows are more than 1 s "
-        "apart); the onsets are taken, correct them if the samples are right"
-    ]
-
-
 def _without_stages(rows: list[Row], session: Session, staged: str | None) -> list[Row]:
     """Return rows without the codes of those that are stages; what may be a stage by its name is marked.
 
@@ -344,36 +242,7 @@ def _without_stages(rows: list[Row], session: Session, staged: str | None) -> li
     doubtful = session.kind == "sleep" and not other
     return [
         row._replace(code=None)
-        if staged is not None and _number(text) is not None and re.fullmatch(staged, text)
+        if staged is not None and code_of(text) is not None and re.fullmatch(staged, text)
         else row._replace(stage=doubtful and bool(re.fullmatch(r"(?i)s *\d+", text)) and known(text) is not None)
         for row, text in zip(rows, texts, strict=True)
     ]
-
-
-def _number(text: object) -> int | None:
-    """Return the trigger's number in "S  12", "Stimulus/S 12", "12" or "12.0"; None where there is none.
-
-    Any letter but R may stand before the number of a "Stimulus/", S alone elsewhere: "N2" is a stage, "C3" an
-    electrode. The number of a response ("Response/R  1") or a comment is another matter: rules match those by text.
-    Decimals that a program added are rounded ("11.0", "10.9999998"); other numbers with decimals are no code.
-    """
-    pattern = r"(?:(?:stimulus|trigger)/(?!r)[a-z]?|s?)\s*(\d+)([.,]\d*)?"
-    found = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
-    if found is None:
-        return None
-    number = float(found[1] + (found[2] or "").replace(",", "."))
-    return round(number) if abs(number - round(number)) <= _ROUNDED else None
-
-
-def _first_match(rules: Sequence[Rule], text: str | None, code: int | None) -> tuple[Rule | None, dict[str, str]]:
-    for rule in rules:
-        if rule.code is not None:
-            if code == rule.code:
-                return rule, {}
-        elif text is not None and rule.match is not None:
-            # MNE puts the kind of marker before BrainVision's: "Comment/cue/alarm"
-            for candidate in dict.fromkeys([text, text.partition("/")[2]]):
-                found = re.fullmatch(rule.match, candidate) if candidate else None
-                if found:
-                    return rule, found.groupdict()
-    return None, {}

@@ -219,6 +219,7 @@ def _planted(annotations: Iterable[dict], first_time: float) -> pd.DataFrame:
 
 def _is_understood(text: str, settings: Preparation) -> bool:
     """Tell whether an event that no rule maps is understood all the same: a stage, an artefact, the truth."""
+    text = re.sub(r", value \d+$", "", text)  # as `read_events` tells it
     patterns = [r"(?:true/.*|New Segment/?.*|BAD_ACQ_SKIP)", re.escape(MARK), settings.stages.annotation]
     if settings.rejection.artefacts and re.fullmatch(settings.rejection.artefacts, text):
         return True
