@@ -47,6 +47,34 @@ def test_the_parts_of_a_split_recording_are_one_recording(tmp_path, naming):
     planted.check(tmp_path / "out", cues)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("naming", "gone"), [
+    ("neuromag", ["s1_night_raw.fif"]), ("bids", ["s1_night_split-01_eeg.fif"]),
+    ("neuromag", ["s1_night_raw.fif", "s1_night_raw-1.fif"]), ("renamed", ["s1_night_raw.fif"]),
+])  # fmt: skip
+def test_a_part_without_the_first_one_is_refused_and_nobody_else(tmp_path, naming, gone):
+    """What counts from the whole recording's first sample would be laid on that of a part."""
+    raw, _ = annotated()
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    raw.save(
+        lab / ("s1_night_eeg.fif" if naming == "bids" else "s1_night_raw.fif"), split_size=1_200_000, fmt="double",
+        buffer_size_sec=5, split_naming="bids" if naming == "bids" else "neuromag", verbose="error",
+    )  # fmt: skip
+    for name in gone:
+        (lab / name).unlink()
+    if naming == "renamed":
+        for path in sorted(lab.glob("s1*"))[1:]:
+            path.unlink()
+        (lab / "s1_night_raw-1.fif").rename(lab / "s1_night_raw.fif")
+    assert list(lab.glob("s1*"))
+    cropped = annotated(5)[0].crop(31)  # begins later too, and is a recording of its own
+    write(cropped, lab / "s2_night_raw.fif")
+    settings = load_settings(None, planted.SETTINGS)
+    one, other = inputs.find_recordings(str(lab / "*.fif"), settings)
+    assert re.search(r"s1_night.*\.fif is a later part of a split recording", one.fault) and other.fault is None
+
+
 def a_copy_beside(lab):
     (lab / "backup").mkdir()
     shutil.copy(lab / "s1_night_raw.fif", lab / "backup" / "s1_night_raw.fif")
@@ -143,8 +171,13 @@ def other_gain_and_rate(lab, raw):
     return "hold the same signals"
 
 
+def upside_down(lab, raw):
+    write(raw.copy().apply_function(lambda x: -x), lab / "s1_nap_raw.fif")
+    return "hold the same signals"
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("again", [same_name, same_samples, an_overlapping_export, other_gain_and_rate])
+@pytest.mark.parametrize("again", [same_name, same_samples, an_overlapping_export, other_gain_and_rate, upside_down])
 def test_one_recording_in_two_files_is_refused_with_both(tmp_path, again):
     raw, _ = annotated()
     lab = tmp_path / "lab"
