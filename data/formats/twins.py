@@ -15,7 +15,8 @@ _COMPARED_AT_ONCE = 2048
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """Return how alike two trials (C, T) are, where both have samples: 1 for the same signals, around 0 for others.
+    """Return how alike two trials (C, T) are, where both have samples: 1 for the same signals, -1 for the same ones
+    upside down, around 0 for others.
 
     It is the mean of two correlations over all channels and samples, of signals without what filters take away (slow
     drifts, and what is faster than a 40th of the trial): of these, and of their differences from sample to sample,
@@ -43,14 +44,14 @@ def sketch(eeg: np.ndarray) -> np.ndarray:
 
 
 def pairs(sketches: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield the places (i, j), i < j, of sketches (n, 128) that are of the same signals, all of them.
+    """Yield the places (i, j), i < j, of sketches (n, 128) that are of the same signals, upside down or not.
 
     The time grows with n squared: 2 s for 20,000 trials, 1 min for 100,000, on one core.
     """
     for start in range(0, len(sketches), _COMPARED_AT_ONCE):
         block = sketches[start : start + _COMPARED_AT_ONCE]
         for first in range(start, len(sketches), _COMPARED_AT_ONCE):
-            found = np.argwhere(block @ sketches[first : first + _COMPARED_AT_ONCE].T > SAME)
+            found = np.argwhere(np.abs(block @ sketches[first : first + _COMPARED_AT_ONCE].T) > SAME)
             for i, j in found.tolist():
                 if start + i < first + j:
                     yield start + i, first + j

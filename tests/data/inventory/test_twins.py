@@ -36,8 +36,16 @@ def cut_off_at_other_limits(eeg):
     return np.clip(eeg, -2.5, 2.5)
 
 
+def upside_down(eeg):
+    return -eeg
+
+
+def upside_down_with_another_gain_in_whole_steps(eeg):
+    return (np.rint(eeg * -3 / 0.1) * 0.1).astype(np.float32)
+
+
 AGAIN = [to_the_bit, in_whole_steps_of_an_edf_file, with_another_gain_and_offset, filtered_a_little_otherwise,
-         cut_off_at_other_limits]  # fmt: skip
+         cut_off_at_other_limits, upside_down, upside_down_with_another_gain_in_whole_steps]  # fmt: skip
 
 
 def test_subject(root, number, seed, change=lambda trials: trials):
