@@ -193,7 +193,10 @@ def _seconds(cell: str, where: str) -> float:
 
 
 def _other_samples(table: pd.DataFrame, onset: np.ndarray, recording: Recording, shown: str) -> list[str]:
-    """Return a warning where a column `sample` says other times than the onsets, else nothing."""
+    """Return a warning where a column `sample` says other times than the onsets, else nothing.
+
+    Refuses onsets that are minutes or hours by it.
+    """
     sample = pd.to_numeric(table.get("sample", pd.Series(dtype=float)), errors="coerce").to_numpy(float)
     if len(sample) != len(onset):
         return []
@@ -201,6 +204,15 @@ def _other_samples(table: pd.DataFrame, onset: np.ndarray, recording: Recording,
     if not (apart > 1).any():
         return []
     row = int(np.argmax(apart > 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (sample / recording.rate / onset)[(onset > 0) & (sample > 0)]
+    for unit, scale in (("minutes", 60), ("hours", 3600)):
+        if np.nanmax(sample) <= recording.seconds * recording.rate and (np.abs(ratio / scale - 1) < 0.05).all():
+            raise UserError(
+                f"{shown}, line {table.index[row]}: onset is {onset[row]:g}, sample {sample[row]:g} is "
+                f"{sample[row] / recording.rate:g} s at {recording.rate:g} Hz, so that onsets are {unit}; write them "
+                "in s from the recording's first sample"
+            )
     return [
         f"WARNING: {shown}, line {table.index[row]}: onset is {onset[row]:g} s, sample {sample[row]:g} is "
         f"{sample[row] / recording.rate:g} s at {recording.rate:g} Hz ({int((apart > 1).sum())} rows are more than 1 s "

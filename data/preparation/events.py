@@ -25,6 +25,10 @@ _NEARLY = re.compile(
 """Texts with one number that may be a code: "Trigger 11", "#11", "11, Impedance"; no responses and comments."""
 _SAME_SECONDS = 0.1
 _MOMENT_SECONDS = 0.02
+_ECHO_SECONDS = 0.3  # no two sounds or pictures in turn are so near to each other, time after time
+_NEAR_SECONDS = 0.5
+_FEW = 4  # events that say nothing of all
+_SCORED_SECONDS = 10.0  # what lasts so long and is called as a stage is a scored epoch
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
 
 
@@ -48,13 +52,14 @@ def read_events(
     unmapped: Counter[str] = Counter()
     coded = any(rule.code is not None for rule in rules)
     said, coding = [] if remarks is None else remarks, list[tuple[Row, str]]()
-    for row in _without_stages(_rows(session, recording, annotations, settings, rules, said, counted), session, staged):
+    given = _rows(session, recording, annotations, settings, rules, said, counted)
+    for row in _without_stages(given, session, staged, said):
         onset, text, code, phase, no_code, stage, *_ = row
         rule, groups = first_match(rules, text, code)
         if stage and rule is not None and rule.code is not None:
             raise UserError(
                 f"{display_path(session.path)}: {text!r} at {onset:.2f} s is the sleep stage {text} or the trigger "
-                f"{code}, and the recording has no other trigger that begins so; if it is a stage, let "
+                f"{code}, and the recording has no other trigger that is written so; if it is a stage, let "
                 "stages.annotation match it; if not, say what it means with a rule with "
                 f"match: {text!r}"
             )
@@ -95,9 +100,12 @@ def read_events(
                        | {name.casefold(): item for name, item in settings.items.items()})  # fmt: skip
     said += _nearly_codes(unmapped, rules, staged)
     table = pd.DataFrame(found, columns=list(COLUMNS)).astype({"onset_s": float, "item_index": int})
+    if settings.source == "events_tsv":
+        _refuse_minutes(table, session, recording)
     inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
     if (~inside).sum() > len(table) / 2:
         raise UserError(_most_outside(table.onset_s.to_numpy(), session, recording, settings))
+    _refuse_shifted(table.onset_s.to_numpy(), session, recording, settings)
     if not inside.all():
         said.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
     table = table[inside].sort_values("onset_s", kind="stable", ignore_index=True)
@@ -138,7 +146,6 @@ def _nearly_codes(unmapped: Mapping[str, int], rules: Sequence[Rule], staged: st
 
 def _most_outside(onset: np.ndarray, session: Session, recording: Recording, settings: Events) -> str:
     """Return what there is to say of events most of which lie outside the recording."""
-    where = session.events if settings.source == "events_tsv" and session.events is not None else session.path
     outside = int(((onset < 0) | (onset >= recording.seconds)).sum())
     units = [
         words
@@ -147,10 +154,56 @@ def _most_outside(onset: np.ndarray, session: Session, recording: Recording, set
     ]
     hint = f"they fit if they are {' or '.join(units)}; " if units else ""
     return (
-        f"{display_path(where)}: {outside} of {len(onset)} events lie outside the recording ({recording.seconds:g} s): "
-        f"from {onset.min():g} to {onset.max():g} s; {hint}write onsets in s from the recording's first sample "
+        f"{_source(session, settings)}: {outside} of {len(onset)} events lie outside the recording "
+        f"({recording.seconds:g} s): from {onset.min():g} to {onset.max():g} s; {hint}"
+        "write onsets in s from the recording's first sample "
         "(events.shift_seconds is added to them), or take out the rows of other recordings"
     )
+
+
+def _source(session: Session, settings: Events) -> str:
+    """Return the file that the events are from."""
+    return display_path(
+        session.events if settings.source == "events_tsv" and session.events is not None else session.path
+    )
+
+
+def _refuse_shifted(onset: np.ndarray, session: Session, recording: Recording, settings: Events) -> None:
+    """Refuse events of which many lie before the recording or behind it, if all fit in when their times are shifted.
+
+    Those of a run may be counted on from the one before. Where they do not fit at all, some were not recorded.
+    """
+    before, behind = int((onset < 0).sum()), int((onset >= recording.seconds).sum())
+    if before + behind <= max(_FEW, len(onset) / 4) or (before and behind) or np.ptp(onset) >= recording.seconds:
+        return
+    where = (
+        f"{behind} of {len(onset)} events lie behind the end"
+        if behind
+        else f"{before} of {len(onset)} events lie before the beginning"
+    )
+    raise UserError(
+        f"{_source(session, settings)}: {where} of the recording ({recording.seconds:g} s), from {onset.min():g} to "
+        f"{onset.max():g} s, and all would fit in if their times began at another moment, as those of a run that was "
+        "counted on from the one before; write onsets in s from the recording's first sample (events.shift_seconds is "
+        "added to them), or take out the rows of what was not recorded"
+    )
+
+
+def _refuse_minutes(table: pd.DataFrame, session: Session, recording: Recording) -> None:
+    """Refuse events that follow each other too fast, all at the recording's beginning: they are in a larger unit."""
+    kinds = [np.unique(own.onset_s) for _, own in table.groupby("modality")]
+    apart = np.concatenate([np.zeros(0), *(np.diff(own) for own in kinds)])
+    if len(apart) < _FEW or table.onset_s.min() < 0:
+        return
+    usual, last = float(np.quantile(apart, 0.75)), float(table.onset_s.max())
+    units = {words: scale for words, scale in (("minutes", 60), ("hours", 3600)) if last * scale <= recording.seconds}
+    if usual < _NEAR_SECONDS and units:
+        words = next((words for words, scale in units.items() if usual * scale >= _NEAR_SECONDS), "minutes")
+        raise UserError(
+            f"{display_path(session.events or session.path)}: its {len(table)} events follow each other within "
+            f"{usual:.2g} s, all in the first {last:.3g} s of {recording.seconds:g} s; they fit if they are {words}; "
+            "write onsets in s from the recording's first sample"
+        )
 
 
 def event_of(text: str, session: Session, settings: Events) -> bool:
@@ -193,6 +246,8 @@ def _once(table: pd.DataFrame, where: str, remarks: list[str]) -> pd.DataFrame:
                     "moment; a trial is of one of them: take the other event out, or give it a rule with "
                     "modality: ignore"
                 )
+    for kind in sorted(set(kinds)):
+        _tell_echoes([rows[k] for k, other in zip(kept, kinds, strict=True) if other == kind], kind, where, remarks)
     if copies:
         remarks.append(
             f"{len(copies)} events stand twice (one item within {_SAME_SECONDS:g} s) and count once; the first one is "
@@ -200,6 +255,28 @@ def _once(table: pd.DataFrame, where: str, remarks: list[str]) -> pd.DataFrame:
         )
         table = table.assign(phase=pd.Series(phase, table.index, dtype=object)).iloc[kept].reset_index(drop=True)
     return table
+
+
+def _tell_echoes(rows: Sequence[tuple[float, str, int, str]], kind: str, where: str, remarks: list[str]) -> None:
+    """Refuse events of which each has a second one close behind it; tell those of which some have."""
+    apart = np.diff([row[0] for row in rows])
+    near = apart <= _ECHO_SECONDS
+    alone = near & ~np.append(near[1:], False) & ~np.append(False, near[:-1])  # pairs, and no stream of pictures
+    few = np.flatnonzero(apart <= _NEAR_SECONDS)
+    if not len(few):
+        return
+    (first, item, *_), (second, other, *_) = rows[few[0]], rows[few[0] + 1]
+    first_ones = f"the first ones: {item!r} at {first:.3f} s, {other!r} at {second:.3f} s"
+    remedy = "take what is no event of its own out, or give it a rule with modality: ignore"
+    if alone.sum() >= _FEW and 2 * alone.sum() >= 0.9 * len(rows):
+        raise UserError(
+            f"{where}: each {kind} is followed by another one within {_ECHO_SECONDS:g} s ({first_ones}), so that every "
+            f"trial would be there twice; {remedy}"
+        )
+    remarks.append(
+        f"WARNING: {len(few)} {kind} events begin within {_NEAR_SECONDS:g} s of the one before ({first_ones}): their "
+        f"trials are nearly the same samples; {remedy}"
+    )
 
 
 def _rows(
@@ -232,17 +309,45 @@ def _triggers(recording: Recording, settings: Events, remarks: list[str]) -> lis
     return [Row(onset, None, code) for onset, code in found]
 
 
-def _without_stages(rows: list[Row], session: Session, staged: str | None) -> list[Row]:
+def _without_stages(rows: list[Row], session: Session, staged: str | None, remarks: list[str]) -> list[Row]:
     """Return rows without the codes of those that are stages; what may be a stage by its name is marked.
 
-    "S2" is one in a recording of sleep, unless there are such texts with numbers that no stage has ("S 12").
+    Stages are what `staged` matches, and, where triggers are short, what is called as one and lasts as long as an
+    epoch. "S2" may be one in a recording of sleep, unless there are such texts with numbers that no stage has, written
+    in the same way ("S12", not "S 12").
     """
     texts = [row.text or "" for row in rows]
-    other = any(re.fullmatch(r"s\s*\d+", text, re.IGNORECASE) and known(text) is None for text in texts)
-    doubtful = session.kind == "sleep" and not other
-    return [
-        row._replace(code=None)
-        if staged is not None and code_of(text) is not None and re.fullmatch(staged, text)
-        else row._replace(stage=doubtful and bool(re.fullmatch(r"(?i)s *\d+", text)) and known(text) is not None)
-        for row, text in zip(rows, texts, strict=True)
-    ]
+    asleep = session.kind == "sleep"
+    spaced = any(re.fullmatch(r"(?i)s +\d+", text) for text in texts)  # in columns of three: "S  1", "S 12", "S123"
+    other = any(
+        re.fullmatch(r"(?i)s\d{1,2}" if spaced else r"(?i)s\d+", text) and known(text) is None for text in texts
+    )
+    doubtful = asleep and not other
+    short = any(row.code is not None and row.seconds < _SCORED_SECONDS for row in rows)
+    found, long = list[Row](), list[str]()
+    for row, text in zip(rows, texts, strict=True):
+        stage = re.fullmatch(staged, text) if staged is not None else None
+        named = stage is not None and known(stage.groupdict().get("stage") or "") is not None
+        scored = asleep and short and row.seconds >= _SCORED_SECONDS and _may_be_stage(text)
+        if row.code is not None and (named or scored or (stage is not None and code_of(text) is not None)):
+            found.append(row._replace(code=None))
+            if stage is None:
+                long.append(text)
+        else:
+            found.append(
+                row._replace(stage=doubtful and bool(re.fullmatch(r"(?i)s\d+", text)) and known(text) is not None)
+            )
+    if long:
+        remarks.append(
+            f"{len(long)} events with the number of a trigger last {_SCORED_SECONDS:g} s and more and are called as "
+            f"stages: taken for scored epochs, no triggers ({', '.join(map(repr, list(dict.fromkeys(long))[:5]))}; a "
+            "rule with match for the text takes them all the same)"
+        )
+    return found
+
+
+def _may_be_stage(text: str) -> bool:
+    """Tell whether a text is the name of a stage or a number that stands for one: "N2", "S 2", "S0", "2"."""
+    if re.fullmatch(r"\d+", text):
+        return len(text) == 1 and text <= "5"
+    return text.casefold() not in EMPTY and known(re.sub(r"(?i)^s +", "s", text)) is not None

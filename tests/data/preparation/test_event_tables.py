@@ -1,5 +1,7 @@
 """events.tsv: a row's columns agree, in their names and in what they say, or the table is refused with the row."""
 
+import re
+
 import mne
 import pandas as pd
 import planted_cues as planted
@@ -36,7 +38,9 @@ def read(recording, folder, rows, rules, header="onset\ttrial_type\tvalue", **mo
     remarks: list[str] = []
     session = Session("night", "sleep", recording.path, path)
     settings = Events(source="events_tsv", rules=rules, **more)
-    table, unmapped = read_events(session, recording, recording.annotations, settings, remarks)
+    table, unmapped = read_events(
+        session, recording, recording.annotations, settings, remarks, staged="stage/(?P<stage>.+)"
+    )
     return table["item"].tolist(), remarks, unmapped
 
 
@@ -141,3 +145,56 @@ def test_codes_that_no_rule_knows_are_told_as_numbers(recording, tmp_path):
     *_, unmapped = read(recording, tmp_path, rows, Events().rules)  # rules go by the texts alone
     assert unmapped == {"cue": 3, "value 78": 1, "S 79": 1, "start": 1}
     assert pd.isna(list(unmapped)).sum() == 0
+
+
+CUES = [(20.0 + 7 * k, k % 3) for k in range(60)]
+"""Onset in s and item; the recording has 1500 s."""
+
+
+def table(of_row, more=""):
+    """Return lines of a table; `of_row` gives the onset, and what else stands there, from that in s."""
+    return [f"{of_row(at)}\tcue\t{item + 1}" for at, item in CUES], f"-onset{more}\ttrial_type\tvalue"
+
+
+@pytest.mark.parametrize(("of_row", "more", "words"), [
+    (lambda at: f"{at / 60:.5f}", "", r"follow each other within 0\.12 s, .* they fit if they are minutes"),
+    (lambda at: f"{at / 3600:.7f}", "", r"follow each other within 0\.0019 s, .* they fit if they are hours"),
+    (lambda at: f"{at / 60:.5f}\t{at * 5:.0f}", "\tsample", r"line 2: onset is 0\.333.*, so that onsets are minutes"),
+    (lambda at: f"{at / 3600:.7f}\t{at * 5:.0f}", "\tsample", r"so that onsets are hours"),
+    (lambda at: f"{at * 1000:.0f}", "", r"fit if they are ms"),
+    (lambda at: f"{at + 1200:g}", "", r"20 of 60 events lie behind the end of the recording .* counted on"),
+    (lambda at: f"{at - 200:g}", "", r"26 of 60 events lie before the beginning of the recording \(1500 s\)"),
+    (lambda at: f"{at + 82800:g}", "", r"60 of 60 events lie outside the recording"),
+])  # fmt: skip
+def test_onsets_in_another_unit_or_from_another_moment_are_refused(recording, tmp_path, of_row, more, words):
+    rows, header = table(of_row, more)
+    with pytest.raises(UserError, match=rf"events\.tsv.*{words}"):
+        read(recording, tmp_path, rows, coded(1, 2, 3), header)
+
+
+@pytest.mark.parametrize(("of_row", "more", "remark"), [
+    (lambda at: f"{at:g}", "", None),
+    (lambda at: f"{at / 2:g}\t{at / 2 * 15:.0f}", "\tsample", "WARNING: .*onset is 10 s, sample 150 is 30 s at 5 Hz"),
+    (lambda at: f"{at * 4:g}", "", r"9 of 60 events lie outside the recording: left out"),  # it went on, unrecorded
+    (lambda at: f"{at + 1090:g}", "", r"\d+ of 60 events lie outside"),  # few, at its end
+])  # fmt: skip
+def test_onsets_of_what_was_not_recorded_are_left_out_with_a_remark(recording, tmp_path, of_row, more, remark):
+    rows, header = table(of_row, more)
+    items, remarks, _ = read(recording, tmp_path, rows, coded(1, 2, 3), header)
+    assert items == [ITEMS[item] for _, item in CUES][: len(items)] and len(items) > 45
+    assert (re.search(remark, remarks[0]) and len(remarks) == 1) if remark else remarks == []
+
+
+def test_rows_of_scored_epochs_are_no_triggers(recording, tmp_path):
+    """mne-bids numbers them too; a cue may be named after the stage in which it was played."""
+    header = "-onset\tduration\ttrial_type\tvalue"
+    rows = [f"{at}\t0\tcue\t{item + 1}" for at, item in CUES]
+    for name in ("N{}", "Sleep stage N{}", "S{}", "{}", "NREM{}", "stage/N{}"):
+        own = [f"{30 * k}\t30\t{name.format(k % 3 + 1)}\t{k % 3 + 1}" for k in range(40)]
+        items, remarks, _ = read(recording, tmp_path, [*rows, *own], coded(1, 2, 3), header)
+        assert items == [ITEMS[item] for _, item in CUES], name
+        assert any("40 events with the number of a trigger last 10 s" in text for text in remarks) != ("/" in name)
+    rows = [f"{at}\t0\tN{item + 1}\t{item + 1}" for at, item in CUES]
+    assert read(recording, tmp_path, rows, coded(1, 2, 3), header)[0] == [ITEMS[item] for _, item in CUES]
+    rows = [f"{at}\t30\t{item + 1}\tn/a" for at, item in CUES]  # a sound of 30 s
+    assert read(recording, tmp_path, rows, coded(1, 2, 3), header)[0] == [ITEMS[item] for _, item in CUES]

@@ -247,6 +247,43 @@ def test_two_meanings_of_one_moment_are_refused(tmp_path, texts, words):
         read_events(session, recording, recording.annotations, Events())
 
 
+@pytest.mark.parametrize(("after", "also", "words"), [
+    ([0.12] * 8, "same", "each cue is followed by another one within 0.3 s"),
+    ([0.25] * 8, "same", "so that every trial would be there twice"),
+    ([0.03] * 8, "other", "the first ones: 'alarm' at 10.000 s, 'apple' at 10.030 s"),
+    ([0.15] * 8, "sham", "each cue is followed by another one"),
+    ([0.2] * 3, "same", None), ([0.45] * 8, "same", None), ([0.04, 0.1], "other", None),
+])  # fmt: skip
+def test_events_that_each_have_an_echo_are_refused_and_others_told(tmp_path, after, also, words):
+    raw, _ = planted.night(stages=("N2",) * 3)
+    items = ["alarm", "apple"] * 4
+    more = [f"cue/{items[k + (also == 'other')] if k < 7 or also != 'other' else 'alarm'}" for k in range(len(after))]
+    more = [text.replace("cue", "sham") if also == "sham" else text for text in more]
+    onset = 10.0 + 8 * np.arange(8)
+    texts = [*(f"cue/{item}" for item in items), *more]
+    raw.set_annotations(mne.Annotations([*onset, *(onset[: len(after)] + after)], 0.0, texts))
+    recording = Recording(write(raw, tmp_path / "s1_night_raw.fif"))
+    session, remarks = Session("night", "sleep", recording.path), list[str]()
+    if words is not None:
+        with pytest.raises(UserError, match=words):
+            read_events(session, recording, recording.annotations, Events())
+        return
+    found, _ = read_events(session, recording, recording.annotations, Events(), remarks)
+    assert len(found) == 8 + len(after)
+    (said,) = remarks
+    assert said.startswith(f"WARNING: {len(after)} cue events begin within 0.5 s of the one before")
+
+
+def test_a_stream_of_pictures_is_told_and_read(tmp_path):
+    raw, _ = planted.night(stages=("N2",))
+    texts = [f"image/{item}" for item in ["alarm", "apple", "kiwi"] * 4]
+    raw.set_annotations(mne.Annotations(5 + 0.2 * np.arange(12), 0.0, texts))
+    recording, remarks = Recording(write(raw, tmp_path / "s1_nap_raw.fif")), list[str]()
+    session = Session("nap", "wake", recording.path)
+    assert len(read_events(session, recording, recording.annotations, Events(), remarks)[0]) == 12
+    assert remarks[0].startswith("WARNING: 11 image events begin within 0.5 s")
+
+
 def test_one_event_in_two_phases_is_refused_and_an_unknown_phase_filled_in(tmp_path):
     raw, _ = planted.night(stages=("N2",))
     raw.set_annotations(mne.Annotations([10.0, 10.0, 20.0, 20.0], 0.0, ["a/kiwi", "b/kiwi", "c/kiwi", "b/kiwi"]))
