@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
+from scipy.ndimage import uniform_filter1d
 
 SAME = 0.95
 """Likeness from which two trials are the same signals."""
@@ -14,10 +15,13 @@ _COMPARED_AT_ONCE = 2048
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """Return how alike two trials (C, T) are, where both have samples: 1 for the same signals, around 0 for others.
+    """Return how alike two trials (C, T) are, where both have samples: 1 for the same signals, -1 for the same ones
+    upside down, around 0 for others.
 
-    It is the mean of two correlations over all channels and samples: of the signals, and of their differences from
-    sample to sample, because few channels with slow waves are soon alike by accident. Gain and offset do not matter.
+    It is the mean of two correlations over all channels and samples, of signals without what filters take away (slow
+    drifts, and what is faster than a 40th of the trial): of these, and of their differences from sample to sample,
+    because few channels with slow waves are soon alike by accident. Gain and offset do not matter, and a display filter
+    (0.5 to 30 Hz) hardly does.
     """
     both = np.isfinite(one) & np.isfinite(other)
     left, right = (_vectors(np.where(both, trial, np.nan)[None].astype(float))[0] for trial in (one, other))
@@ -40,14 +44,14 @@ def sketch(eeg: np.ndarray) -> np.ndarray:
 
 
 def pairs(sketches: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Yield the places (i, j), i < j, of sketches (n, 128) that are of the same signals, all of them.
+    """Yield the places (i, j), i < j, of sketches (n, 128) that are of the same signals, upside down or not.
 
     The time grows with n squared: 2 s for 20,000 trials, 1 min for 100,000, on one core.
     """
     for start in range(0, len(sketches), _COMPARED_AT_ONCE):
         block = sketches[start : start + _COMPARED_AT_ONCE]
         for first in range(start, len(sketches), _COMPARED_AT_ONCE):
-            found = np.argwhere(block @ sketches[first : first + _COMPARED_AT_ONCE].T > SAME)
+            found = np.argwhere(np.abs(block @ sketches[first : first + _COMPARED_AT_ONCE].T) > SAME)
             for i, j in found.tolist():
                 if start + i < first + j:
                     yield start + i, first + j
@@ -55,12 +59,13 @@ def pairs(sketches: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _vectors(eeg: np.ndarray) -> np.ndarray:
     """Return a vector of length 1 for each trial (n, C, T); their products are the likeness. NaN counts as 0."""
+    there = np.isfinite(eeg)
+    mean = np.where(there, eeg, 0).sum(axis=-1, keepdims=True) / np.maximum(there.sum(axis=-1, keepdims=True), 1)
+    length = eeg.shape[-1]
+    smooth = uniform_filter1d(np.where(there, eeg - mean, 0), max(1, length // 40), axis=-1)
     both = []
-    for part in (eeg, np.diff(eeg, axis=-1)):
-        there = np.isfinite(part)
-        part = np.where(there, part, 0)
-        mean = part.sum(axis=-1, keepdims=True) / np.maximum(there.sum(axis=-1, keepdims=True), 1)
-        both.append(_normed(np.where(there, part - mean, 0).reshape(len(eeg), -1)))
+    for part in (smooth - uniform_filter1d(smooth, max(1, length // 4), axis=-1), np.diff(smooth, axis=-1)):
+        both.append(_normed((part - part.mean(axis=-1, keepdims=True)).reshape(len(eeg), -1)))
     return np.concatenate(both, axis=1) / np.sqrt(eeg.dtype.type(2))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sleep_interpreter.utils.core.errors import UserError
+from sleep_interpreter.utils.signal.gaps import without_kind
 
 if TYPE_CHECKING:
     import mne
@@ -49,7 +50,8 @@ STANDARD = "|".join(
     (
         r"(?i)bad.*",  # what MNE rejects
         r"(?!.*bad_channel)(?:.*/)?bad(?:[ _/:-].*)?",
-        r"edge boundary|boundary|-99",  # splices: MNE, EEGLAB, ERPLAB
+        r"(?:(?:stimulus|marker)/)?(?:edge boundary|boundary)|-99",  # splices: MNE, EEGLAB, ERPLAB
+        rf"{_KIND}(?:edge boundary|boundary)",
         rf"(?!.*bad_channel)(?!.*(?:{_NONE}|{_OTHER})).*art[eiéè]fa.*",
         rf"{_KIND}(?:{_WHERE}(?: of)? )?(?:{'|'.join((*_BREAKS, *_FAULTS))})(?:[ _]*(?:[\d:,(-].*|{_WHERE}))?",
     )
@@ -88,7 +90,7 @@ def bad_spans(
             breaks.append((float(o) - first_time, bool(_PAUSED.fullmatch(text.strip()))))
         if not re.fullmatch(pattern, text.strip()) or (is_event is not None and is_event(text.strip())):
             continue
-        onset, length = float(o) - first_time, 0.0 if text.strip().casefold() == "boundary" else float(d)
+        onset, length = float(o) - first_time, 0.0 if without_kind(text).casefold() == "boundary" else float(d)
         pair = _PAIRED.fullmatch(text.strip()) if not length and not _NO_PAIR.search(text) else None
         if pair is None:
             found.append((onset, onset + length))

@@ -1,47 +1,35 @@
 """Events of a recording, through the mapping of the settings: which item, which modality, which phase."""
 
-import contextlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import mne
 import numpy as np
 import pandas as pd
 
 from sleep_interpreter.data.formats.scorings.stage_codes import known
-from sleep_interpreter.data.preparation.bids_tables import read_bids_table
+from sleep_interpreter.data.preparation.event_tables import Row, code_of, first_match, read_rows, refuse_other_names
 from sleep_interpreter.data.preparation.inputs import Session
-from sleep_interpreter.data.preparation.pauses import events_in_time
 from sleep_interpreter.data.preparation.settings import Events, Rule
 from sleep_interpreter.utils.core.data_card import ASLEEP, DataCard, published
 from sleep_interpreter.utils.core.errors import UserError, nearest
 from sleep_interpreter.utils.core.paths import display_path
-from sleep_interpreter.utils.core.text_tables import EMPTY, is_number
+from sleep_interpreter.utils.core.text_tables import EMPTY
 from sleep_interpreter.utils.signal.recording import Recording
 
-_ROUNDED = 1e-3  # a number as near to a whole one as this had its decimals added by a program
-_NO_CODE = re.compile(r"[-+]?\d*[.,]?\d+(?:e[-+]?\d+)?|(?:0[xb]|&h|\$)[0-9a-f]+", re.IGNORECASE)
 _NEARLY = re.compile(
     r"(?!(?:.*/)?r\s*\d|response|comment)(?:[^/]*/)?(?:[^\W\d_]+[\s_]*)?[^\w]*0*(\d+)(?:\s*[,;:|(]\D*)?", re.IGNORECASE
 )
 """Texts with one number that may be a code: "Trigger 11", "#11", "11, Impedance"; no responses and comments."""
 _SAME_SECONDS = 0.1
 _MOMENT_SECONDS = 0.02
+_ECHO_SECONDS = 0.3  # no two sounds or pictures in turn are so near to each other, time after time
+_NEAR_SECONDS = 0.5
+_FEW = 4  # events that say nothing of all
+_SCORED_SECONDS = 10.0  # what lasts so long and is called as a stage is a scored epoch
 COLUMNS = ("onset_s", "item", "item_index", "modality", "phase")
-
-
-class Row(NamedTuple):
-    """One event of a recording, before a rule says what it means."""
-
-    onset: float  # s
-    text: str | None
-    code: int | None
-    phase: str | None = None
-    no_code: str = ""  # place and value of a number that is no whole one, where a code would stand
-    stage: bool = False  # the text may be a sleep stage as well: "S2"
 
 
 def read_events(
@@ -63,13 +51,15 @@ def read_events(
     found = []
     unmapped: Counter[str] = Counter()
     coded = any(rule.code is not None for rule in rules)
-    given = _rows(session, recording, annotations, settings, remarks, counted)
-    for onset, text, code, phase, no_code, stage in _without_stages(given, session, staged):
-        rule, groups = _first_match(rules, text, code)
+    said, coding = [] if remarks is None else remarks, list[tuple[Row, str]]()
+    given = _rows(session, recording, annotations, settings, rules, said, counted)
+    for row in _without_stages(given, session, staged, said):
+        onset, text, code, phase, no_code, stage, *_ = row
+        rule, groups = first_match(rules, text, code)
         if stage and rule is not None and rule.code is not None:
             raise UserError(
                 f"{display_path(session.path)}: {text!r} at {onset:.2f} s is the sleep stage {text} or the trigger "
-                f"{code}, and the recording has no other trigger that begins so; if it is a stage, let "
+                f"{code}, and the recording has no other trigger that is written so; if it is a stage, let "
                 "stages.annotation match it; if not, say what it means with a rule with "
                 f"match: {text!r}"
             )
@@ -79,7 +69,7 @@ def read_events(
                     f"{no_code} is no trigger: codes are whole numbers; correct it, write n/a, or give its text a "
                     "rule with modality: ignore"
                 )
-            unmapped[text if text is not None else str(code)] += 1
+            unmapped[_told(row, coded)] += 1
             continue
         if rule.modality == "ignore":
             continue
@@ -94,26 +84,39 @@ def read_events(
                 f"{where}: is of modality {modality!r}, but the data card has trials of {there} only; "
                 "a rule with modality: ignore leaves such events out"
             )
-        text = rule.item or groups.get("item")
-        item = "n/a" if text is None else settings.items.get(text, text)
-        if (text is not None or modality != "sham") and item not in card.item_names:
+        name = rule.item or groups.get("item")
+        item = "n/a" if name is None else settings.items.get(name, name)
+        if (name is not None or modality != "sham") and item not in card.item_names:
             close = nearest(item, card.item_names, 1)
             hint = f"did you mean {close[0]!r}?" if close else "name it in events.items"
-            raise UserError(f"{where}: {text!r} is none of the {len(card.items)} items; {hint}")
+            raise UserError(f"{where}: {name!r} is none of the {len(card.items)} items; {hint}")
+        if rule.code is not None and name is not None:
+            coding.append((row, item))
         phase = rule.phase or groups.get("phase") or phase
         if settings.phases is None or phase in settings.phases:
-            index = -1 if text is None else card.item_index(item)
+            index = -1 if name is None else card.item_index(item)
             found.append((onset + settings.shift_seconds, item, index, modality, phase))
-    if remarks is not None:
-        remarks += _nearly_codes(unmapped, rules, staged)
+    refuse_other_names(coding, {name.casefold(): name for name in card.item_names}
+                       | {name.casefold(): item for name, item in settings.items.items()})  # fmt: skip
+    said += _nearly_codes(unmapped, rules, staged)
     table = pd.DataFrame(found, columns=list(COLUMNS)).astype({"onset_s": float, "item_index": int})
+    if settings.source == "events_tsv":
+        _refuse_minutes(table, session, recording)
     inside = (table.onset_s >= 0) & (table.onset_s < recording.seconds)
     if (~inside).sum() > len(table) / 2:
         raise UserError(_most_outside(table.onset_s.to_numpy(), session, recording, settings))
-    if remarks is not None and not inside.all():
-        remarks.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
+    _refuse_shifted(table.onset_s.to_numpy(), session, recording, settings)
+    if not inside.all():
+        said.append(f"{int((~inside).sum())} of {len(table)} events lie outside the recording: left out")
     table = table[inside].sort_values("onset_s", kind="stable", ignore_index=True)
-    return _once(table, display_path(session.path), [] if remarks is None else remarks), dict(unmapped)
+    return _once(table, display_path(session.path), said), dict(unmapped)
+
+
+def _told(row: Row, coded: bool) -> str:
+    """Return what an event that no rule knows is called: its text, and its code if this is another matter."""
+    if row.text is None or row.text.casefold() in EMPTY:
+        return row.text or "n/a" if row.code is None else str(row.code) if row.text is None else f"value {row.code}"
+    return row.text if not coded or row.code in (None, code_of(row.text)) else f"{row.text}, value {row.code}"
 
 
 def _nearly_codes(unmapped: Mapping[str, int], rules: Sequence[Rule], staged: str | None) -> list[str]:
@@ -143,7 +146,6 @@ def _nearly_codes(unmapped: Mapping[str, int], rules: Sequence[Rule], staged: st
 
 def _most_outside(onset: np.ndarray, session: Session, recording: Recording, settings: Events) -> str:
     """Return what there is to say of events most of which lie outside the recording."""
-    where = session.events if settings.source == "events_tsv" and session.events is not None else session.path
     outside = int(((onset < 0) | (onset >= recording.seconds)).sum())
     units = [
         words
@@ -152,16 +154,62 @@ def _most_outside(onset: np.ndarray, session: Session, recording: Recording, set
     ]
     hint = f"they fit if they are {' or '.join(units)}; " if units else ""
     return (
-        f"{display_path(where)}: {outside} of {len(onset)} events lie outside the recording ({recording.seconds:g} s): "
-        f"from {onset.min():g} to {onset.max():g} s; {hint}write onsets in s from the recording's first sample "
+        f"{_source(session, settings)}: {outside} of {len(onset)} events lie outside the recording "
+        f"({recording.seconds:g} s): from {onset.min():g} to {onset.max():g} s; {hint}"
+        "write onsets in s from the recording's first sample "
         "(events.shift_seconds is added to them), or take out the rows of other recordings"
     )
+
+
+def _source(session: Session, settings: Events) -> str:
+    """Return the file that the events are from."""
+    return display_path(
+        session.events if settings.source == "events_tsv" and session.events is not None else session.path
+    )
+
+
+def _refuse_shifted(onset: np.ndarray, session: Session, recording: Recording, settings: Events) -> None:
+    """Refuse events of which many lie before the recording or behind it, if all fit in when their times are shifted.
+
+    Those of a run may be counted on from the one before. Where they do not fit at all, some were not recorded.
+    """
+    before, behind = int((onset < 0).sum()), int((onset >= recording.seconds).sum())
+    if before + behind <= max(_FEW, len(onset) / 4) or (before and behind) or np.ptp(onset) >= recording.seconds:
+        return
+    where = (
+        f"{behind} of {len(onset)} events lie behind the end"
+        if behind
+        else f"{before} of {len(onset)} events lie before the beginning"
+    )
+    raise UserError(
+        f"{_source(session, settings)}: {where} of the recording ({recording.seconds:g} s), from {onset.min():g} to "
+        f"{onset.max():g} s, and all would fit in if their times began at another moment, as those of a run that was "
+        "counted on from the one before; write onsets in s from the recording's first sample (events.shift_seconds is "
+        "added to them), or take out the rows of what was not recorded"
+    )
+
+
+def _refuse_minutes(table: pd.DataFrame, session: Session, recording: Recording) -> None:
+    """Refuse events that follow each other too fast, all at the recording's beginning: they are in a larger unit."""
+    kinds = [np.unique(own.onset_s) for _, own in table.groupby("modality")]
+    apart = np.concatenate([np.zeros(0), *(np.diff(own) for own in kinds)])
+    if len(apart) < _FEW or table.onset_s.min() < 0:
+        return
+    usual, last = float(np.quantile(apart, 0.75)), float(table.onset_s.max())
+    units = {words: scale for words, scale in (("minutes", 60), ("hours", 3600)) if last * scale <= recording.seconds}
+    if usual < _NEAR_SECONDS and units:
+        words = next((words for words, scale in units.items() if usual * scale >= _NEAR_SECONDS), "minutes")
+        raise UserError(
+            f"{display_path(session.events or session.path)}: its {len(table)} events follow each other within "
+            f"{usual:.2g} s, all in the first {last:.3g} s of {recording.seconds:g} s; they fit if they are {words}; "
+            "write onsets in s from the recording's first sample"
+        )
 
 
 def event_of(text: str, session: Session, settings: Events) -> bool:
     """Tell whether a rule takes an annotation of a session for an event of the experiment by its text."""
     rules = [rule for rule in settings.all_rules if session.is_of(rule.session, rule.run)]
-    rule, _ = _first_match(rules, text, None)
+    rule, _ = first_match(rules, text, None)
     return rule is not None and rule.modality != "ignore"
 
 
@@ -198,6 +246,8 @@ def _once(table: pd.DataFrame, where: str, remarks: list[str]) -> pd.DataFrame:
                     "moment; a trial is of one of them: take the other event out, or give it a rule with "
                     "modality: ignore"
                 )
+    for kind in sorted(set(kinds)):
+        _tell_echoes([rows[k] for k, other in zip(kept, kinds, strict=True) if other == kind], kind, where, remarks)
     if copies:
         remarks.append(
             f"{len(copies)} events stand twice (one item within {_SAME_SECONDS:g} s) and count once; the first one is "
@@ -207,22 +257,45 @@ def _once(table: pd.DataFrame, where: str, remarks: list[str]) -> pd.DataFrame:
     return table
 
 
+def _tell_echoes(rows: Sequence[tuple[float, str, int, str]], kind: str, where: str, remarks: list[str]) -> None:
+    """Refuse events of which each has a second one close behind it; tell those of which some have."""
+    apart = np.diff([row[0] for row in rows])
+    near = apart <= _ECHO_SECONDS
+    alone = near & ~np.append(near[1:], False) & ~np.append(False, near[:-1])  # pairs, and no stream of pictures
+    few = np.flatnonzero(apart <= _NEAR_SECONDS)
+    if not len(few):
+        return
+    (first, item, *_), (second, other, *_) = rows[few[0]], rows[few[0] + 1]
+    first_ones = f"the first ones: {item!r} at {first:.3f} s, {other!r} at {second:.3f} s"
+    remedy = "take what is no event of its own out, or give it a rule with modality: ignore"
+    if alone.sum() >= _FEW and 2 * alone.sum() >= 0.9 * len(rows):
+        raise UserError(
+            f"{where}: each {kind} is followed by another one within {_ECHO_SECONDS:g} s ({first_ones}), so that every "
+            f"trial would be there twice; {remedy}"
+        )
+    remarks.append(
+        f"WARNING: {len(few)} {kind} events begin within {_NEAR_SECONDS:g} s of the one before ({first_ones}): their "
+        f"trials are nearly the same samples; {remedy}"
+    )
+
+
 def _rows(
     session: Session,
     recording: Recording,
     annotations: mne.Annotations,
     settings: Events,
-    remarks: list[str] | None,
+    rules: Sequence[Rule],
+    remarks: list[str],
     counted: bool | None,
 ) -> list[Row]:
     if settings.source == "stim":
-        return _triggers(recording, settings, [] if remarks is None else remarks)
+        return _triggers(recording, settings, remarks)
     if settings.source == "events_tsv":
-        return _table(session, recording, counted, remarks)
+        return read_rows(session, recording, rules, counted, remarks)
     # MNE counts onsets from the measurement's start, which may lie before the first sample.
     return [
-        Row(float(onset) - recording.first_time, str(text).strip(), _number(text))
-        for onset, text in zip(annotations.onset, annotations.description, strict=True)
+        Row(float(onset) - recording.first_time, str(text).strip(), code_of(text), seconds=float(duration))
+        for onset, duration, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True)
     ]
 
 
@@ -236,144 +309,45 @@ def _triggers(recording: Recording, settings: Events, remarks: list[str]) -> lis
     return [Row(onset, None, code) for onset, code in found]
 
 
-def _table(
-    session: Session, recording: Recording, counted: bool | None, remarks: list[str] | None = None
-) -> list[Row]:  # fmt: skip
-    if session.events is None:
-        raise UserError(
-            f"{session.path}: events.source is events_tsv, but there is no events.tsv beside it; "
-            "use annotations or stim"
-        )
-    shown, given = display_path(session.events), read_bids_table(session.events, "onset")
-    table = given.frame()
-    onset = np.array([_seconds(o, f"{shown}, line {line}") for line, o in zip(table.index, table.onset, strict=True)])
-    told = [given.header.index(name) + 1 for name in ("onset", "trial_type", "value") if name in given.header]
-    for line, row, cells in zip(given.lines, given.rows, given.cells, strict=True):
-        if any(row) and cells < max(told):
-            raise UserError(
-                f"{shown}, line {line}: has {cells} cells, {given.header[max(told) - 1]!r} is column {max(told)} of "
-                f"{len(given.header)}; write what is missing, or n/a"
-            )
-    if remarks is not None and not recording.timeline:
-        remarks += _other_samples(table, onset, recording, shown)
-    times = events_in_time(onset, recording.timeline, counted, shown)
-    text = table.get("trial_type", [None] * len(table))
-    values = table.get("value", text)
-    if all(value.casefold() in EMPTY for value in values if value is not None):
-        values = text  # a column that says nothing
-    elif values is not text:
-        values = _codes(table, shown, [] if remarks is None else remarks)
-    rows = []
-    phases = table.get("phase", [""] * len(table))
-    for line, o, t, c, p in zip(table.index, times, text, values, phases, strict=True):
-        code = _number(c)
-        no_code = code is None and _NO_CODE.fullmatch(str(c).strip())
-        place = f"{shown}, line {line}: value {c!r}" if no_code else ""
-        rows.append(Row(float(o), t, code, p if p not in ("", "n/a") else None, place))
-    return rows
-
-
-def _codes(table: pd.DataFrame, shown: str, remarks: list[str]) -> pd.Series:
-    """Return the column of an events.tsv that holds the codes where `trial_type` and `value` may say different ones.
-
-    mne-bids fills `value` with numbers of its own: those of the texts in alphabetical order. Then the codes are those
-    in the texts ("Stimulus/S 11"). Refuses any other table in which the two disagree. A bare number in `trial_type` may
-    be that of a condition.
-    """
-    text, value = table.get("trial_type"), table["value"]
-    if text is None:
-        return value
-    both = [
-        (line, t, None if is_number(t) else _number(t), _number(v))
-        for line, t, v in zip(table.index, text, value, strict=True)
-    ]
-    apart = next(((line, t, own, v) for line, t, own, v in both if own is not None and v not in (None, own)), None)
-    if apart is None:
-        return value
-    numbers = {t: v for _, t, _, v in both if v is not None}
-    whole = all(numbers[t] == v for _, t, _, v in both if v is not None)
-    if (
-        whole
-        and list(numbers[t] for t in sorted(numbers)) == sorted(set(numbers.values()))
-        and max(numbers.values()) <= text.nunique()
-    ):
-        remarks.append("the column value numbers the texts by the alphabet (mne-bids): codes are those in trial_type")
-        return text
-    line, name, own, number = apart
-    raise UserError(
-        f"{shown}, line {line}: trial_type {name!r} is code {own}, value is {number}; take the column that is wrong "
-        "out (or use events.source=annotations)"
-    )
-
-
-def _seconds(cell: str, where: str) -> float:
-    """Return an onset in s; refuse, by `where`, what is none."""
-    with contextlib.suppress(ValueError):
-        if np.isfinite(number := float(cell)):
-            return number
-    comma = is_number(cell) and "; write a decimal point"
-    raise UserError(
-        f"{where}: onset {cell!r} is no number of seconds{comma or '; write the time after the first sample in s'}"
-        ", or take the row out"
-    )
-
-
-def _other_samples(table: pd.DataFrame, onset: np.ndarray, recording: Recording, shown: str) -> list[str]:
-    """Return a warning where a column `sample` says other times than the onsets, else nothing."""
-    sample = pd.to_numeric(table.get("sample", pd.Series(dtype=float)), errors="coerce").to_numpy(float)
-    if len(sample) != len(onset):
-        return []
-    apart = np.abs(sample / recording.rate - onset)
-    if not (apart > 1).any():
-        return []
-    row = int(np.argmax(apart > 1))
-    return [
-        f"WARNING: {shown}, line {table.index[row]}: onset is {onset[row]:g} s, sample {sample[row]:g} is "
-        f"{sample[row] / recording.rate:g} s at {recording.rate:g} Hz ({int((apart > 1).sum())} rows are more than 1 s "
-        "apart); the onsets are taken, correct them if the samples are right"
-    ]
-
-
-def _without_stages(rows: list[Row], session: Session, staged: str | None) -> list[Row]:
+def _without_stages(rows: list[Row], session: Session, staged: str | None, remarks: list[str]) -> list[Row]:
     """Return rows without the codes of those that are stages; what may be a stage by its name is marked.
 
-    "S2" is one in a recording of sleep, unless there are such texts with numbers that no stage has ("S 12").
+    Stages are what `staged` matches, and, where triggers are short, what is called as one and lasts as long as an
+    epoch. "S2" may be one in a recording of sleep, unless there are such texts with numbers that no stage has, written
+    in the same way ("S12", not "S 12").
     """
     texts = [row.text or "" for row in rows]
-    other = any(re.fullmatch(r"s\s*\d+", text, re.IGNORECASE) and known(text) is None for text in texts)
-    doubtful = session.kind == "sleep" and not other
-    return [
-        row._replace(code=None)
-        if staged is not None and _number(text) is not None and re.fullmatch(staged, text)
-        else row._replace(stage=doubtful and bool(re.fullmatch(r"(?i)s *\d+", text)) and known(text) is not None)
-        for row, text in zip(rows, texts, strict=True)
-    ]
+    asleep = session.kind == "sleep"
+    spaced = any(re.fullmatch(r"(?i)s +\d+", text) for text in texts)  # in columns of three: "S  1", "S 12", "S123"
+    other = any(
+        re.fullmatch(r"(?i)s\d{1,2}" if spaced else r"(?i)s\d+", text) and known(text) is None for text in texts
+    )
+    doubtful = asleep and not other
+    short = any(row.code is not None and row.seconds < _SCORED_SECONDS for row in rows)
+    found, long = list[Row](), list[str]()
+    for row, text in zip(rows, texts, strict=True):
+        stage = re.fullmatch(staged, text) if staged is not None else None
+        named = stage is not None and known(stage.groupdict().get("stage") or "") is not None
+        scored = asleep and short and row.seconds >= _SCORED_SECONDS and _may_be_stage(text)
+        if row.code is not None and (named or scored or (stage is not None and code_of(text) is not None)):
+            found.append(row._replace(code=None))
+            if stage is None:
+                long.append(text)
+        else:
+            found.append(
+                row._replace(stage=doubtful and bool(re.fullmatch(r"(?i)s\d+", text)) and known(text) is not None)
+            )
+    if long:
+        remarks.append(
+            f"{len(long)} events with the number of a trigger last {_SCORED_SECONDS:g} s and more and are called as "
+            f"stages: taken for scored epochs, no triggers ({', '.join(map(repr, list(dict.fromkeys(long))[:5]))}; a "
+            "rule with match for the text takes them all the same)"
+        )
+    return found
 
 
-def _number(text: object) -> int | None:
-    """Return the trigger's number in "S  12", "Stimulus/S 12", "12" or "12.0"; None where there is none.
-
-    Any letter but R may stand before the number of a "Stimulus/", S alone elsewhere: "N2" is a stage, "C3" an
-    electrode. The number of a response ("Response/R  1") or a comment is another matter: rules match those by text.
-    Decimals that a program added are rounded ("11.0", "10.9999998"); other numbers with decimals are no code.
-    """
-    pattern = r"(?:(?:stimulus|trigger)/(?!r)[a-z]?|s?)\s*(\d+)([.,]\d*)?"
-    found = re.fullmatch(pattern, str(text).strip(), re.IGNORECASE)
-    if found is None:
-        return None
-    number = float(found[1] + (found[2] or "").replace(",", "."))
-    return round(number) if abs(number - round(number)) <= _ROUNDED else None
-
-
-def _first_match(rules: Sequence[Rule], text: str | None, code: int | None) -> tuple[Rule | None, dict[str, str]]:
-    for rule in rules:
-        if rule.code is not None:
-            if code == rule.code:
-                return rule, {}
-        elif text is not None and rule.match is not None:
-            # MNE puts the kind of marker before BrainVision's: "Comment/cue/alarm"
-            for candidate in dict.fromkeys([text, text.partition("/")[2]]):
-                found = re.fullmatch(rule.match, candidate) if candidate else None
-                if found:
-                    return rule, found.groupdict()
-    return None, {}
+def _may_be_stage(text: str) -> bool:
+    """Tell whether a text is the name of a stage or a number that stands for one: "N2", "S 2", "S0", "2"."""
+    if re.fullmatch(r"\d+", text):
+        return len(text) == 1 and text <= "5"
+    return text.casefold() not in EMPTY and known(re.sub(r"(?i)^s +", "s", text)) is not None

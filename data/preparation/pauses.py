@@ -8,7 +8,7 @@ import numpy as np
 from sleep_interpreter.data.formats.scoring_readers import UNSCORED, Hypnogram
 from sleep_interpreter.utils.core.constants import STAGING_SECONDS, STREAM_RATE
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.signal.gaps import Timeline
+from sleep_interpreter.utils.signal.gaps import Timeline, without_kind
 from sleep_interpreter.utils.signal.recording import Recording
 
 _LEAST_SECONDS = 2.0  # what is shorter between two gaps holds no trial and cannot be filtered
@@ -23,7 +23,7 @@ def spans(recording: Recording) -> np.ndarray:
     found = recording.timeline.spans.tolist()
     marks, shift = recording.annotations, recording.first_time
     for onset, duration, text in zip(marks.onset, marks.duration, marks.description, strict=True):
-        if text == "BAD_ACQ_SKIP":
+        if without_kind(text) == "BAD_ACQ_SKIP":
             found.append([onset - shift, onset - shift + duration])
     merged: list[list[float]] = []
     for begin, end in sorted(found):

@@ -157,10 +157,11 @@ def clean(session: Session, name: str, settings: Preparation, folder: Path, step
     events = events.join(known[["so_group", "so_phase_rad", "so_row", "spindle_coupled", "so_phase_from"]])
     truth = _planted(annotations if simulated else (), recording.first_time)
     unmapped = {text: n for text, n in unmapped.items() if not _is_understood(text, settings)}
-    if unmapped and not len(events):
+    if unmapped:
         total, most = sum(unmapped.values()), Counter(unmapped).most_common(5)
         there = ", ".join(f"{text!r} ({n})" for text, n in most) + ", ..." * (len(unmapped) > len(most))
-        remarks.append(f"none of the {total} events is known by a rule of events.rules: {there}")
+        which = f"{total} events are" if len(events) else f"none of the {total} events is"
+        remarks.append(f"{which} known by {'no' if len(events) else 'a'} rule of events.rules: {there}")
     return Cleaned(
         session, raw, eeg, plan, events, hypnogram, source, oscillations, spindles, at_random, bad, components,
         spans, gaps, unmapped, amplitude, truth, remarks, simulated, fingerprint(session, recording, settings),
@@ -218,6 +219,7 @@ def _planted(annotations: Iterable[dict], first_time: float) -> pd.DataFrame:
 
 def _is_understood(text: str, settings: Preparation) -> bool:
     """Tell whether an event that no rule maps is understood all the same: a stage, an artefact, the truth."""
+    text = re.sub(r", value \d+$", "", text)  # as `read_events` tells it
     patterns = [r"(?:true/.*|New Segment/?.*|BAD_ACQ_SKIP)", re.escape(MARK), settings.stages.annotation]
     if settings.rejection.artefacts and re.fullmatch(settings.rejection.artefacts, text):
         return True
@@ -344,7 +346,10 @@ def _sleep_events(
     names = [n for n in (slow, *spindle) if n in montage]
     for channel, what in ((slow, "slow oscillations"), *((n, "spindles") for n in spindle)):
         if channel not in montage:
-            remarks.append(f"no {what} were searched at {channel}: it is not in channels.montage")
+            setting = "slow_oscillations.channel" if what == "slow oscillations" else "spindles.channels"
+            remarks.append(
+                f"no {what} were searched at {channel}: it is not in channels.montage; set {setting} to what is there"
+            )
     if not names:
         return empty, none, None
     weights = mending[[montage.index(n) for n in names]]

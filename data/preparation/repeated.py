@@ -8,6 +8,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
+import mne
+from mne.io.constants import FIFF
+
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.file_hashes import digests
 from sleep_interpreter.utils.core.paths import display_path
@@ -29,6 +32,7 @@ class Recorded(Protocol):
 
 S = TypeVar("S", bound=Recorded)
 _PART = re.compile(r"(?:-\d+|_split-\d+_[a-z]+)\.fif", re.IGNORECASE)
+_ROLE = re.compile(rf"FIFF_REF_ROLE .*= \[{int(FIFF.FIFFV_ROLE_PREV_FILE)}\]")
 _ENDING = re.compile(r"(?:[_-](?:raw|eeg|meg))?(?:\.[a-z0-9]+)$", re.IGNORECASE)
 
 
@@ -51,6 +55,13 @@ def once(sessions: Mapping[str, Sequence[S]]) -> tuple[dict[str, list[S]], dict[
     faults: defaultdict[str, list[str]] = defaultdict(list)
     kept, said = _without_parts(every)
     kept = _without_copies(kept, said, faults)
+    for one in kept:
+        if _goes_on(one.session.path):
+            faults[one.subject].append(
+                f"{display_path(one.session.path)} is a later part of a split recording, whose first part is not among "
+                "the recordings; put that beside it (and into --recordings), or save this part with MNE as a recording "
+                "of its own"
+            )
     for one, other in _pairs(kept, lambda one: (one.session.path.parent, _ENDING.sub("", one.session.path.name))):
         _blame(faults, (one, other), "are one recording in two formats, by their names", "take one of them away")
     for one, other in _pairs(kept, lambda one: one.markers):
@@ -83,6 +94,15 @@ def _files(subject: str, session: Recorded) -> _One:
         with contextlib.suppress(UserError):  # the preparation says what is wrong with it
             data = Recording(path).files or data
     return _One(subject, session, tuple(file.resolve() for file in data), markers)
+
+
+def _goes_on(path: Path) -> bool:
+    """Tell whether a FIF file says that it goes on where another one ended, so that it is no recording of its own."""
+    if path.suffix.lower() != ".fif":
+        return False
+    with contextlib.suppress(Exception):  # the preparation says what is wrong with a broken file
+        return any(_ROLE.search(line) for line in mne.io.show_fiff(path, output=list, tag=FIFF.FIFF_REF_ROLE))
+    return False
 
 
 def _without_parts(every: Sequence[_One]) -> tuple[list[_One], dict[Path, list[str]]]:

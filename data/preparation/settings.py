@@ -168,6 +168,14 @@ class Events(Settings):
         return (*sorted(rows, key=lambda row: (row.session is None) + (row.run is None)), *self.rules)
 
 
+def _pair(value: Any) -> Any:
+    return (value, None) if isinstance(value, str) else value
+
+
+Pair = Annotated[tuple[Name, Name | None], BeforeValidator(_pair)]
+"""A channel and its reference; None: as recorded, which the channel's name alone says too."""
+
+
 class Channels(Settings):
     """Channels of the trials, of the stager, and what may be missing.
 
@@ -177,9 +185,9 @@ class Channels(Settings):
     montage: tuple[Name, ...] = Field(default_factory=lambda: published().channels)
     rename: dict[Name, Name] = Field({})
     mastoids: tuple[Name, ...] = ("M1", "M2")
-    eeg: tuple[Name, Name | None] = ("C4", "M1")
-    eog: tuple[Name, Name | None] | None = ("EOG1", "M2")
-    emg: tuple[Name, Name | None] | None = ("EMG1", "EMG2")
+    eeg: Pair = ("C4", "M1")
+    eog: Pair | None = ("EOG1", "M2")
+    emg: Pair | None = ("EMG1", "EMG2")
     bad: dict[Name, tuple[Name, ...]] = Field({})
     interpolate_share: float = Field(0.25, ge=0, le=0.5)
     positions: str = "standard_1005"

@@ -281,7 +281,7 @@ def _refuse_twins(name: str, found: Mapping[str, list[Trials]]) -> None:
         alike = [
             (i, j)
             for i, j in twins.pairs(sketches)
-            if sessions[i] != sessions[j] and twins.likeness(eeg[i], eeg[j]) > twins.SAME
+            if sessions[i] != sessions[j] and abs(twins.likeness(eeg[i], eeg[j])) > twins.SAME
         ]
         if alike:
             i, j = alike[0]

@@ -162,7 +162,8 @@ def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> i
         where = f"{error.filename}: " if error.filename else ""
         message = f"{where}{error.strerror or error} (--verbose shows where)"
     except KeyboardInterrupt:
-        print("stopped by Ctrl-C; what is written is complete, a training goes on after it", file=sys.stderr)
+        told = "stopped by Ctrl-C; what is written is complete; a run that can be resumed goes on when called again"
+        print(told, file=sys.stderr)
         return 130
     print(f"error: {printable(shorten_paths(message))}", file=sys.stderr)
     return 2

@@ -21,6 +21,7 @@ _CLOCK_SECONDS = 1.0
 _CLOCK_DRIFT = 1e-4  # of the time between two dates: the clocks of computer and amplifier differ so much at most
 _JOINTS = re.compile(r"(?:BAD |EDGE )?boundary|32766", re.IGNORECASE)
 """MNE's marks where recordings were joined, EEGLAB's where samples were taken out, GDF's of a new segment."""
+_KIND = re.compile(r"(?:comment|stimulus|marker|annotation|event|note|user|new segment)/", re.IGNORECASE)
 _LOST = re.compile(r"LostSamples\s*:\s*(\d+)", re.IGNORECASE)
 
 
@@ -216,15 +217,27 @@ def linked_files(path: Path) -> dict[str, Path]:
     return {key.casefold(): path.parent / name.replace("$b", path.stem) for key, name in named}
 
 
-def of_annotations(annotations: "mne.Annotations", first_time: float, rate: float) -> list[Gap]:
-    """Return the gaps that annotations mark where samples were taken out, or recordings joined.
+def without_kind(text: str) -> str:
+    """Return what an annotation says without the kind of marker that a reader puts before it: "Comment/boundary"."""
+    return _KIND.sub("", text.strip(), count=1) if _KIND.match(text.strip()) else text.strip()
 
-    EEGLAB writes how long what it took out was; other marks leave the length unknown.
+
+def of_annotations(
+    annotations: "mne.Annotations", first_time: float, rate: float, known: Sequence[Gap] = ()
+) -> list[Gap]:
+    """Return the gaps that annotations mark where samples were taken out, or recordings joined, and `known` ones.
+
+    EEGLAB writes how long what it took out was; other marks leave the length unknown, unless they stand at a gap that
+    is known.
     """
     found: dict[float, float | None] = {}
     for onset, duration, text in zip(annotations.onset, annotations.duration, annotations.description, strict=True):
-        if _JOINTS.fullmatch(str(text).strip()):
+        if _JOINTS.fullmatch(without_kind(str(text))):
             stored = np.floor((float(onset) - first_time) * rate + 0.5) / rate  # EEGLAB's lie between two samples
             told = str(text).strip().casefold() == "boundary" and np.isfinite(duration) and duration > 1.5 / rate
             found[stored] = float(duration) if told else found.get(stored)
-    return [Gap(stored, seconds) for stored, seconds in found.items()]
+    apart = 1.5 / rate
+    return [
+        *known,
+        *(Gap(at, long) for at, long in found.items() if not any(abs(at - gap.stored) < apart for gap in known)),
+    ]

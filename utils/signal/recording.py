@@ -137,7 +137,7 @@ class Recording:
             samples = gdf_samples(self.path)
             rates = [self._rate * (n / max(samples)) for n in samples]
         self._rates = dict(zip(self.names, rates, strict=True))
-        gaps += of_annotations(self.annotations, self.first_time, self._rate)
+        gaps = of_annotations(self.annotations, self.first_time, self._rate, gaps)
         self.timeline = Timeline(gaps, self._rate, self._raw.n_times / self._rate)
         self.seconds = self.timeline.seconds
         refuse_length(self.path, self.seconds, "with its gaps, by the times inside it, it is")

@@ -1,5 +1,6 @@
 """Annotations of recordings and of files that hold nothing else: EDF+, BDF+, FIF, BrainVision, MNE's text files."""
 
+import datetime
 import re
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -45,11 +46,17 @@ class Annotations:
             found = mne.read_annotations(path)
         except Exception as error:
             raise UserError(f"{path}: MNE reads no annotations of it: {error}") from error
-        begun = None
+        begun, dates = None, tuple[datetime.date, ...]()
         if path.suffix.lower() in (".edf", ".bdf"):  # MNE passes the header's time of the beginning over
-            begun = clock.time_of_day(file.head[168:184].decode("latin-1")[8:])
+            begun, dates = _edf_begins(file)
+        elif written := re.search(r"^# orig_time *: *(\d.*)", file.head.decode("latin-1"), re.MULTILINE):
+            # MNE writes a time without a fraction, and reads none
+            moment = clock.moment(written[1].strip())
+            if moment is None:
+                raise UserError(f"{file.where}: orig_time {written[1]!r} is no date and time of day")
+            begun, dates = moment.seconds, clock.dates(moment.date)
         elif found.orig_time is not None:
-            begun = clock.time_of_day(f"{found.orig_time:%H:%M:%S}")
+            begun, dates = clock.time_of_day(f"{found.orig_time:%H:%M:%S}"), clock.dates(f"{found.orig_time:%Y-%m-%d}")
         rows = from_annotations(found, options, 0.0, file.where)
         if not rows:
             texts = Counter(map(str, found.description))
@@ -59,7 +66,8 @@ class Annotations:
             )
         midnight = begun == 0  # which is that of files without a time of day, too
         elapsed = None if begun else 0.0
-        return Scoring(rows, f"annotations that match {options.annotation!r}", elapsed, begun, midnight)
+        how = f"annotations that match {options.annotation!r}"
+        return Scoring(rows, how, elapsed, begun, midnight, dates=dates)
 
 
 class SampledStages:
@@ -91,14 +99,21 @@ class SampledStages:
         if signals != 1 or not samples or len(values) != records * samples:
             raise UserError(f"{file.where}: an EDF file of {signals} signals; a hypnogram has one, in whole records")
         own = seconds / samples
-        begun = clock.time_of_day(content[176:184].decode("latin-1"))
+        begun, dates = _edf_begins(file)
         rows: list[Row] = [(k * own, own, str(value)) for k, value in enumerate(values)]
         how = f"a stage each {own:g} s in an EDF signal"
-        return Scoring(rows, how, None if begun else 0.0, begun, begun == 0, numbers="rk")
+        return Scoring(rows, how, None if begun else 0.0, begun, begun == 0, numbers="rk", dates=dates)
 
 
 _EDF_FIELDS = ((184, 8), (236, 8), (244, 8), (252, 4), (472, 8))
 """Place and length of header bytes, records, seconds a record, signals, and of one signal its samples a record."""
+
+
+def _edf_begins(file: ScoringFile) -> tuple[float | None, tuple[datetime.date, ...]]:
+    """Return the time of day (s) and the date, dd.mm.yy, at which an EDF header says that the file begins."""
+    day, month, year = (re.split(r"\D", file.head[168:176].decode("latin-1").strip()) + [""] * 3)[:3]
+    century = "19" if year > "84" else "20"
+    return clock.time_of_day(file.head[176:184].decode("latin-1")), clock.dates(f"{century}{year}-{month}-{day}")
 
 
 def _is_edf_of_samples(file: ScoringFile) -> bool:

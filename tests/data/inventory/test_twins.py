@@ -3,6 +3,7 @@
 import evaluation_data as made
 import numpy as np
 import pytest
+from scipy.signal import butter, sosfiltfilt
 
 from sleep_interpreter.data.formats import twins
 from sleep_interpreter.data.formats.tfrecords import STAGING, sleep_schema, write_records
@@ -35,8 +36,16 @@ def cut_off_at_other_limits(eeg):
     return np.clip(eeg, -2.5, 2.5)
 
 
+def upside_down(eeg):
+    return -eeg
+
+
+def upside_down_with_another_gain_in_whole_steps(eeg):
+    return (np.rint(eeg * -3 / 0.1) * 0.1).astype(np.float32)
+
+
 AGAIN = [to_the_bit, in_whole_steps_of_an_edf_file, with_another_gain_and_offset, filtered_a_little_otherwise,
-         cut_off_at_other_limits]  # fmt: skip
+         cut_off_at_other_limits, upside_down, upside_down_with_another_gain_in_whole_steps]  # fmt: skip
 
 
 def test_subject(root, number, seed, change=lambda trials: trials):
@@ -144,3 +153,17 @@ def test_other_trials_are_not_alike_even_of_one_channel_with_slow_waves():
     assert twins.likeness(eeg[7], eeg[2000]) > twins.SAME
     cut = np.where(np.arange(200) < 150, eeg[7], np.nan)
     assert twins.likeness(cut, eeg[2000]) > twins.SAME, "where both have samples"
+
+
+@pytest.mark.parametrize("band", [(0.5, 30), (0.3, 35), (1, 40), (0.1, 45)])
+def test_the_same_signals_through_a_display_filter(band):
+    """Trials of 2 s at 100 Hz from a recording whose power falls with frequency, and of the same, filtered."""
+    rng = np.random.default_rng(2)
+    spectrum = np.fft.rfft(rng.standard_normal((8, 40_000)))
+    frequency = np.fft.rfftfreq(40_000, 0.01)
+    pink = np.fft.irfft(spectrum / np.maximum(frequency, 0.05), 40_000) + 0.005 * rng.standard_normal((8, 40_000))
+    seen = sosfiltfilt(butter(2, band, "band", fs=100, output="sos"), pink)
+    one, other = (x.reshape(8, -1, 200).swapaxes(0, 1) for x in (pink, seen))
+    alike = [twins.likeness(a, b) for a, b in zip(one, other, strict=True)]
+    assert np.mean(np.array(alike) > twins.SAME) > 0.9, np.quantile(alike, [0, 0.1, 0.5])
+    assert max(twins.likeness(a, b) for a, b in zip(one, other[1:], strict=False)) < 0.7

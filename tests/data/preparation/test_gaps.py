@@ -1,6 +1,7 @@
 """Gaps have their true length: what was recorded after a pause is where it was, whatever format holds it."""
 
 import datetime
+import re
 
 import mne
 import numpy as np
@@ -13,7 +14,7 @@ from sleep_interpreter.data.formats.test_trials import read_test_subjects
 from sleep_interpreter.data.preparation import inputs, pauses, run
 from sleep_interpreter.data.preparation.settings import load_settings
 from sleep_interpreter.utils.core.errors import UserError
-from sleep_interpreter.utils.signal.gaps import Gap, Timeline, of_records
+from sleep_interpreter.utils.signal.gaps import Gap, Timeline, of_annotations, of_records, without_kind
 from sleep_interpreter.utils.signal.recording import Recording
 
 GAPS = ((50.0, 97.0), (127.0, 131.0))
@@ -232,8 +233,33 @@ def joined(path, raw, gaps, texts):
     return recordings.write(mne.concatenate_raws(parts, verbose="error"), path.with_name(f"{path.stem}_raw.fif"))
 
 
+def marked(kind, text):
+    """Return a writer of BrainVision whose only mark of a splice is this one."""
+
+    def write(path, raw, gaps, texts):
+        path = brainvision(path, raw, gaps, texts)
+        lines = path.with_suffix(".vmrk").read_text(encoding="utf-8").splitlines()
+        lines = [re.sub(r"=New Segment,,(\d{2,}),(.*),\d+$", rf"={kind},{text},\1,\2", line) for line in lines]
+        path.with_suffix(".vmrk").write_text("\n".join(lines), encoding="utf-8")
+        return path
+
+    return write
+
+
+def exported(path, raw, gaps, texts):
+    """Write what MNE makes of a joined recording that it exports to BrainVision: "Comment,BAD boundary"."""
+    first = joined(path, raw, gaps, texts)
+    more = mne.io.read_raw_fif(first, preload=True, verbose="error")
+    first.unlink()
+    mne.export.export_raw(path.with_suffix(".vhdr"), more, verbose="error")
+    return path.with_suffix(".vhdr")
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("form", [
-    joined, lambda *a: brainvision(*a, dates=False), lambda *a: eeglab(*a, durations=False),
+    joined, lambda *a: brainvision(*a, dates=False), lambda *a: eeglab(*a, durations=False), exported,
+    marked("Comment", "boundary"), marked("Stimulus", "boundary"), marked("Comment", "EDGE boundary"),
+    marked("Marker", "BAD boundary"),
 ])  # fmt: skip
 def test_a_gap_of_unknown_length_is_no_trial_and_no_place_for_a_guess(tmp_path, whole, form):
     """Cues in the file are where they are; a scoring beside it may be of the whole night, or of what is stored."""
@@ -369,3 +395,11 @@ def test_a_timeline_counts_both_ways():
     assert pauses.events_in_time(inside, known, None, "t").tolist() == [5, 17, 35]  # nothing happens in a gap
     with pytest.raises(UserError, match=r"t: the recording has gaps of 5 s, and the times fit neither"):
         pauses.events_in_time(np.array([12.0, 44.0]), known, None, "t")
+
+
+def test_a_mark_at_a_gap_of_known_length_adds_none():
+    marks = mne.Annotations([50.0, 80.0], 0.0, ["Comment/BAD boundary", "Stimulus/boundary"])
+    found = of_annotations(marks, 0.0, 250.0, [Gap(50.004, 47.0)])
+    assert found == [Gap(50.004, 47.0), Gap(80.0, None)]
+    assert of_annotations(mne.Annotations([50.0], 0.0, ["cue/boundary"]), 0.0, 250.0) == []
+    assert without_kind("Comment/BAD_ACQ_SKIP") == "BAD_ACQ_SKIP"

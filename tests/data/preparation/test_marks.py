@@ -65,12 +65,15 @@ def test_trials_on_a_mark_go_and_no_others(tmp_path, kind):
     assert f"annotated artefacts and breaks: {len(marks)}, " in said
     unmapped = record["sessions"]["night"]["unmapped_events"]
     assert set(unmapped) == set(KEPT)  # the others are understood
+    assert f"{len(KEPT)} events are known by no rule of events.rules: " in said
 
 
 def test_which_texts_are_marks():
-    marks = """Buffer Overflow|clipping|saturation|lost samples|impedance check|calibration|Recording stopped|pause
+    marks = """Stimulus/boundary|Comment/boundary|Comment/BAD boundary|Stimulus/BAD boundary|Marker/EDGE boundary
+        |Buffer Overflow|clipping|saturation|lost samples|impedance check|calibration|Recording stopped|pause
         |Break|artéfact|artefacto|Signal Artifact|ARTIFACT|Artifact no. 3|Bad Interval/Bad Min-Max|rejected|Data loss"""
-    others = """pH artifact|Respiratory artifact|PLM|cue/break|cue/pause|image/movement|response/excluded|start|stop
+    others = """pH artifact|Respiratory artifact|PLM|cue/boundary|image/boundary|cue/break|cue/pause|image/movement
+        |response/excluded|start|stop
         |Arousal|artifact-free|Movement arousal|rapid eye movement|leg movement|Stimulus/S 12|New Segment/
         |stimulus on|stage/N2"""
     for texts, wanted in ((marks, True), (others, False)):

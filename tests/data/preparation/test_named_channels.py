@@ -249,3 +249,10 @@ def test_alpha_is_no_fault(tmp_path):
     assert found[False].keys() == {"C3"} and "hf_noise" in found[False]["C3"]
     assert found[True]["O1"] == "pyprep: psd"
     assert "much power above 50 Hz" in _in_words(found[False]["C3"]) and _in_words("channels.tsv") == "channels.tsv"
+
+
+def test_a_derivation_of_one_channel_is_taken_as_recorded():
+    settings = load_settings(None, ["channels.emg=EMG1", "channels.eog=[EOG1, null]"])
+    assert settings.channels.emg == ("EMG1", None) and settings.channels.eog == ("EOG1", None)
+    with pytest.raises(UserError, match=r"channels\.emg"):
+        load_settings(None, ["channels.emg=[EMG1, EMG2, EMG3]"])

@@ -47,6 +47,34 @@ def test_the_parts_of_a_split_recording_are_one_recording(tmp_path, naming):
     planted.check(tmp_path / "out", cues)
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("naming", "gone"), [
+    ("neuromag", ["s1_night_raw.fif"]), ("bids", ["s1_night_split-01_eeg.fif"]),
+    ("neuromag", ["s1_night_raw.fif", "s1_night_raw-1.fif"]), ("renamed", ["s1_night_raw.fif"]),
+])  # fmt: skip
+def test_a_part_without_the_first_one_is_refused_and_nobody_else(tmp_path, naming, gone):
+    """What counts from the whole recording's first sample would be laid on that of a part."""
+    raw, _ = annotated()
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    raw.save(
+        lab / ("s1_night_eeg.fif" if naming == "bids" else "s1_night_raw.fif"), split_size=1_200_000, fmt="double",
+        buffer_size_sec=5, split_naming="bids" if naming == "bids" else "neuromag", verbose="error",
+    )  # fmt: skip
+    for name in gone:
+        (lab / name).unlink()
+    if naming == "renamed":
+        for path in sorted(lab.glob("s1*"))[1:]:
+            path.unlink()
+        (lab / "s1_night_raw-1.fif").rename(lab / "s1_night_raw.fif")
+    assert list(lab.glob("s1*"))
+    cropped = annotated(5)[0].crop(31)  # begins later too, and is a recording of its own
+    write(cropped, lab / "s2_night_raw.fif")
+    settings = load_settings(None, planted.SETTINGS)
+    one, other = inputs.find_recordings(str(lab / "*.fif"), settings)
+    assert re.search(r"s1_night.*\.fif is a later part of a split recording", one.fault) and other.fault is None
+
+
 def a_copy_beside(lab):
     (lab / "backup").mkdir()
     shutil.copy(lab / "s1_night_raw.fif", lab / "backup" / "s1_night_raw.fif")
@@ -143,8 +171,13 @@ def other_gain_and_rate(lab, raw):
     return "hold the same signals"
 
 
+def upside_down(lab, raw):
+    write(raw.copy().apply_function(lambda x: -x), lab / "s1_nap_raw.fif")
+    return "hold the same signals"
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("again", [same_name, same_samples, an_overlapping_export, other_gain_and_rate])
+@pytest.mark.parametrize("again", [same_name, same_samples, an_overlapping_export, other_gain_and_rate, upside_down])
 def test_one_recording_in_two_files_is_refused_with_both(tmp_path, again):
     raw, _ = annotated()
     lab = tmp_path / "lab"
@@ -212,6 +245,43 @@ def test_two_meanings_of_one_moment_are_refused(tmp_path, texts, words):
         return
     with pytest.raises(UserError, match=words):
         read_events(session, recording, recording.annotations, Events())
+
+
+@pytest.mark.parametrize(("after", "also", "words"), [
+    ([0.12] * 8, "same", "each cue is followed by another one within 0.3 s"),
+    ([0.25] * 8, "same", "so that every trial would be there twice"),
+    ([0.03] * 8, "other", "the first ones: 'alarm' at 10.000 s, 'apple' at 10.030 s"),
+    ([0.15] * 8, "sham", "each cue is followed by another one"),
+    ([0.2] * 3, "same", None), ([0.45] * 8, "same", None), ([0.04, 0.1], "other", None),
+])  # fmt: skip
+def test_events_that_each_have_an_echo_are_refused_and_others_told(tmp_path, after, also, words):
+    raw, _ = planted.night(stages=("N2",) * 3)
+    items = ["alarm", "apple"] * 4
+    more = [f"cue/{items[k + (also == 'other')] if k < 7 or also != 'other' else 'alarm'}" for k in range(len(after))]
+    more = [text.replace("cue", "sham") if also == "sham" else text for text in more]
+    onset = 10.0 + 8 * np.arange(8)
+    texts = [*(f"cue/{item}" for item in items), *more]
+    raw.set_annotations(mne.Annotations([*onset, *(onset[: len(after)] + after)], 0.0, texts))
+    recording = Recording(write(raw, tmp_path / "s1_night_raw.fif"))
+    session, remarks = Session("night", "sleep", recording.path), list[str]()
+    if words is not None:
+        with pytest.raises(UserError, match=words):
+            read_events(session, recording, recording.annotations, Events())
+        return
+    found, _ = read_events(session, recording, recording.annotations, Events(), remarks)
+    assert len(found) == 8 + len(after)
+    (said,) = remarks
+    assert said.startswith(f"WARNING: {len(after)} cue events begin within 0.5 s of the one before")
+
+
+def test_a_stream_of_pictures_is_told_and_read(tmp_path):
+    raw, _ = planted.night(stages=("N2",))
+    texts = [f"image/{item}" for item in ["alarm", "apple", "kiwi"] * 4]
+    raw.set_annotations(mne.Annotations(5 + 0.2 * np.arange(12), 0.0, texts))
+    recording, remarks = Recording(write(raw, tmp_path / "s1_nap_raw.fif")), list[str]()
+    session = Session("nap", "wake", recording.path)
+    assert len(read_events(session, recording, recording.annotations, Events(), remarks)[0]) == 12
+    assert remarks[0].startswith("WARNING: 11 image events begin within 0.5 s")
 
 
 def test_one_event_in_two_phases_is_refused_and_an_unknown_phase_filled_in(tmp_path):

@@ -176,7 +176,10 @@ def test_what_was_corrected_is_prepared_again_and_nothing_old_stays(tmp_path):
     assert "those of night, the longest scored night; not those of nap" in notes
     assert "no staging windows: there is no EOG (HEOG)" in notes and first["counts"]["staging windows"] == 0
     remarks = first["sessions"]["night"]["remarks"]
-    assert any("no slow oscillations were searched at Fz" in text for text in remarks)
+    assert any(
+        "no slow oscillations were searched at Fz" in text and "set slow_oscillations.channel" in text
+        for text in remarks
+    )
     assert not any("spindles were searched at Cz" in text for text in remarks)
 
     record = out / "Prepared/subject_0/subject.json"

@@ -425,6 +425,37 @@ def nights(days=0, begin=BEGUN):
 KINDS_OF_DATES = ("a table", "a column of dates", "seconds and a clock", "DOMINO", "EDFbrowser", "YASA")
 
 
+@pytest.mark.parametrize("suffix", [".edf", "_annot.fif", "_annot.txt", "_annot.csv"])
+def test_a_header_of_another_date(night, tmp_path, suffix):
+    texts = [f"Sleep stage {s}" for s in PLANTED]
+    for days, begin in ((0, BEGUN), (7, BEGUN), (2, BEGUN), (0, BEGUN.replace(year=1985))):
+        at = begin + datetime.timedelta(days=days)
+        if suffix == ".edf":
+            content = annotated(tmp_path, suffix, texts)
+            content = content[:168] + f"{at:%d.%m.%y%H.%M.%S}".encode() + content[184:]
+        else:
+            mne.Annotations(ONSETS, 30.0, texts, orig_time=at).save(tmp_path / f"a{suffix}", overwrite=True)
+            content = (tmp_path / f"a{suffix}").read_bytes()
+        if days:
+            with pytest.raises(UserError, match=r"is dated 2024-02-0., and the recording 2024-02-01;"):
+                night(content, suffix)
+            assert night(content, suffix, "stages.times=clock")[0].at(CUES).tolist() == TRUE
+        else:
+            assert night(content, suffix)[0].at(CUES).tolist() == TRUE
+
+
+def test_mne_s_text_tells_when_its_zero_is(night, tmp_path):
+    """MNE reads no time without a fraction of a second, though it writes some."""
+    texts, later = [f"Sleep stage {s}" for s in PLANTED], BEGUN + datetime.timedelta(seconds=40)
+    for at in (later, later + datetime.timedelta(milliseconds=250)):
+        since = (at - BEGUN).total_seconds()
+        mne.Annotations(np.subtract(ONSETS, since), 30.0, texts, orig_time=at).save(
+            tmp_path / "a_annot.txt", overwrite=True
+        )
+        found = night((tmp_path / "a_annot.txt").read_bytes(), ".txt")[0]
+        assert found.at(CUES).tolist() == TRUE and found.onset[0] == pytest.approx(BEFORE)
+
+
 @pytest.mark.parametrize("name", KINDS_OF_DATES)
 def test_a_scoring_of_another_date(night, name):
     for days in (2, 7, -1):

@@ -239,6 +239,34 @@ def test_a_text_that_is_a_stage_or_a_trigger_is_refused(tmp_path):
     assert events_of(tmp_path, ["S2", "S1", "12"], quiet)[0]["item"].tolist() == ["kiwi"]
 
 
+@pytest.mark.parametrize("stages", ["S1", "s1", "S4"])
+@pytest.mark.parametrize("triggers", [["S  1", "S 12"], ["S  1"], ["S 12", "S123"], ["Stimulus/S 12", "12"]])
+def test_a_stage_beside_triggers_that_are_written_otherwise_is_refused(tmp_path, stages, triggers):
+    rules = rules_of(alarm=1, apple=12, kiwi=123, ball=4)
+    assert len(events_of(tmp_path, triggers, rules)[0]) == len(triggers)
+    with pytest.raises(UserError, match=rf"'{stages}' at .* is the sleep stage {stages} or the trigger"):
+        events_of(tmp_path, [*triggers, stages], rules)
+    found, _ = events_of(tmp_path, [*triggers, stages], rules, staged=r"[Ss](?P<stage>\d)")
+    assert len(found) == len(triggers)
+
+
+@pytest.mark.parametrize("stages", [["0", "1", "2"], ["S0", "S1", "S2"], ["S 1", "S 2", "S 3"], ["N1", "N2", "N3"]])
+def test_what_lasts_as_long_as_an_epoch_beside_short_triggers_is_a_stage(tmp_path, stages):
+    raw, cues = planted.night(stages=("N2", "N2", "N3"))
+    onset, texts = [0.0, 30.0, 60.0, *cues.onset_s], [*stages, *map(str, cues.code), "1", "2"]
+    length = [30.0] * 3 + [0.1] * (len(cues) + 2)
+    raw.set_annotations(mne.Annotations([*onset, 6.5, 8.5], length, texts))
+    recording = Recording(fif(raw, tmp_path / "s1_night_raw.fif"))
+    rules = Events(rules=rules_of(alarm=11, apple=12, kiwi=200, ball=1, book=2, box=3, chair=0))
+    for kind, more in (("sleep", 0), ("wake", {"0": 3, "S0": 3, "S 1": 3, "N1": 0}[stages[0]])):
+        remarks: list[str] = []
+        session = Session("night", kind, recording.path)
+        found, _ = read_events(session, recording, recording.annotations, rules, remarks)
+        assert len(found) == len(cues) + 2 + more
+        coded = kind == "sleep" and stages[0] != "N1"
+        assert any("3 events with the number of a trigger last 10 s" in text for text in remarks) == coded
+
+
 @pytest.mark.parametrize("text", ["Trigger 11", "DIN11", "TTL 11", "#11", "Trigger-11", "+11", "11, Impedance", "T11",
                                   "Stimulus/DIN 011", "marker_11", "Code: 11"])  # fmt: skip
 def test_a_text_that_holds_the_number_of_a_rule_is_told_with_the_rule_to_write(tmp_path, text):
