@@ -684,6 +684,52 @@ def test_numbers_that_mean_one_thing_are_read():
         load_settings(None, ["stages.names={5: X}"])
 
 
+DOUBTFUL = {
+    "counting down beside REM": ({"W": "0", "N1": "3", "N2": "2", "N3": "1", "R": "REM"}, ["3: N1, 2: N2, 1: N3"]),
+    "counting down beside wake and REM": ({"W": "wake", "N1": "3", "N2": "2", "N3": "1", "R": "R"},
+                                          ["3: N1, 2: N2, 1: N3"]),
+    "from 1 beside REM": ({"W": "1", "N1": "2", "N2": "3", "N3": "4", "R": "REM"}, ["1: W, 2: N1, 3: N2, 4: N3"]),
+    "N1 is 2 beside W and R": ({"W": "W", "N1": "2", "N2": "3", "N3": "4", "R": "R"},
+                                ["1: W, 2: N1, 3: N2, 4: N3"]),
+    "counting down without REM": ({"W": "W", "N1": "3", "N2": "2", "N3": "1", "R": "?"}, ["3: N1, 2: N2, 1: N3"]),
+    "Stage 0 to Stage 4": ({"W": "Stage 0", "N1": "Stage 1", "N2": "Stage 2", "N3": "Stage 3", "R": "Stage 4"}, []),
+    "stage_0 to stage_4": ({"W": "stage_0", "N1": "stage_1", "N2": "stage_2", "N3": "stage_3", "R": "stage_4"},
+                           ["0: W, 1: N1, 2: N2, 3: N3, 4: R"]),
+    "S0 to S4": ({"W": "S0", "N1": "S1", "N2": "S2", "N3": "S3", "R": "S4"}, []),
+    "Stage 4 is wake": ({"W": "Stage 4", "N1": "Stage 3", "N2": "Stage 2", "N3": "Stage 1", "R": "Stage 0"},
+                        ["0: R, 1: N3, 2: N2, 3: N1, 4: W"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_numbers_behind_a_word_and_beside_a_name(night, name):
+    codes, meant = DOUBTFUL[name]
+    down = "counting" in name or "is wake" in name
+    stages = ["N1" if down and s == "N3" and k == 14 else s for k, s in enumerate(PLANTED)]  # wake is followed by N1
+    true = [CODES[stages[int((t - BEFORE) // 30)]] if code != -1 else -1 for t, code in zip(CUES, TRUE, strict=True)]
+    content = table("onset|duration|stage", ONSETS, [30] * 16, [{"?": "?", **codes}[s] for s in stages])
+    with pytest.raises(UserError, match="mean different stages in different programs") as refused:
+        night(content)
+    assert str(refused.value).count(" min (") >= 2
+    settings = f"stages.names={{{meant[0]}}}" if meant else "stages.numbers=yasa"
+    assert settings in str(refused.value) or "stage_" in name or "is wake" in name
+    found = night(content, ".csv", settings)[0].at(CUES).tolist()
+    assert found == [-1 if codes["R"] == "?" and code == 3 else code for code in true]
+
+
+def test_numbers_behind_a_word_and_beside_a_name_that_are_clear():
+    def codes(*stages):
+        return make([(30.0 * k, 30.0, str(s)) for k, s in enumerate(stages)], "x").stage.tolist()
+
+    assert codes("W", "S1", "S2", "S3", "S4") == codes("W", "Stage 1", "Stage 2", "Stage 3", "Stage 4")
+    assert codes("S0", "S1", "S2", "S3", "S4", "REM") == [0, 0, 1, 2, 2, 3]
+    assert codes("S0", "S1", "S2", "S3") == codes("stage_0", "stage_1", "stage_2", "stage_3") == [0, 0, 1, 2]
+    assert codes("SLEEP-S0", "SLEEP-S1", "SLEEP-S2", "SLEEP-S4") == [0, 0, 1, 2]
+    assert codes("W", 1, 2, 4, "R", "W", 3) == [0, 0, 1, 2, 3, 0, 2]
+    assert codes("W", "N1", 2, 3, "R") == codes("W", 1, 2, 3, "R") == [0, 0, 1, 2, 3]
+    assert codes(0, "REM", 0) == [0, 3, 0]
+
+
 def test_numbers_to_3_beside_their_names_are_read(night):
     words = ["W" if s == "R" else s for s in PLANTED]
     for header in ("onset|stage|hypno", "onset|value|stage"):
