@@ -81,9 +81,25 @@ def make(rows: list[Row], where: str, numbers: str = "auto", names: Mapping[str,
         raise UserError(f"{where}: a stage without a finite onset and a duration of 0 s or more")
     if len(late := np.flatnonzero(onset[:-1] + duration[:-1] > onset[1:] + 0.5)):
         first = int(late[0])
-        raise UserError(f"{where}: the stages at {onset[first]:g} s and {onset[first + 1]:g} s overlap")
+        raise UserError(
+            f"{where}: the stages at {onset[first]:g} s and {onset[first + 1]:g} s overlap; of a row that was mended "
+            "later, leave out the old one, and of two people's scorings, write a file for each"
+        )
+    _check_lengths(onset, duration, where)
     codes = stage_codes.stage_codes(written, duration.tolist(), where, numbers, names)
     return Hypnogram(onset, duration, np.array(codes, int), tuple(written))
+
+
+def _check_lengths(onset: np.ndarray, duration: np.ndarray, where: str) -> None:
+    """Refuse rows of one length of which most are followed by nothing: they hold until the next one begins."""
+    lost = float(np.clip(onset[1:] - (onset + duration)[:-1], 0, None).sum())
+    far = (onset[1:] - (onset + duration)[:-1] > 1).sum()
+    if len(onset) > 3 and np.ptp(duration) < 1 and far > (len(onset) - 1) / 2 and lost > duration.sum():
+        raise UserError(
+            f"{where}: all rows last {duration[0]:g} s, and behind {far} of {len(onset)} no other follows at once, so "
+            f"that {lost / 60:.3g} min are not scored; if stages hold until the next one, leave their length out (in a "
+            "table with stages.ignore=[duration]), or write it; if nobody scored the rest, write '?' there"
+        )
 
 
 def read_hypnogram(path: str | Path, options: ScoringOptions | None = None) -> Hypnogram:

@@ -128,7 +128,7 @@ def _place(
         _refuse_outside(found, later + settings.offset_seconds, seconds, later == by_clock, what)
     if guessed and (found.elapsed is None or (found.undecided and later == by_clock)):
         _check_end(found, later, seconds, what)
-    if guessed and not found.ordered and found.how.startswith("table") and found.clock is None:
+    if guessed and not found.ordered and found.how.startswith(("table", "begin")) and found.clock is None:
         _check_unit(found, seconds, what)
     return later, told
 
@@ -243,10 +243,15 @@ def _begins(later: float) -> list[str]:
 
 def _inside(found: Hypnogram, later: float, seconds: float) -> float:
     """Return which share of what was scored lies in a recording of so many s."""
+    whole = float(found.duration[found.stage != UNSCORED].sum())
+    return _scored_seconds(found, later, seconds) / whole if whole else 1.0
+
+
+def _scored_seconds(found: Hypnogram, later: float, seconds: float) -> float:
+    """Return how many s of what was scored lie in a recording of so many s."""
     scored = found.stage != UNSCORED
     begin, length = found.onset[scored] + later, found.duration[scored]
-    within = np.clip(np.minimum(begin + length, seconds) - np.maximum(begin, 0), 0, None).sum()
-    return float(within / length.sum()) if length.sum() else 1.0
+    return float(np.clip(np.minimum(begin + length, seconds) - np.maximum(begin, 0), 0, None).sum())
 
 
 def _decide(found: Hypnogram, by_clock: float | None, seconds: float, what: str) -> float:
@@ -322,14 +327,16 @@ def _check_epochs(found: Hypnogram, seconds: float, what: str) -> None:
 
 
 def _check_unit(found: Hypnogram, seconds: float, what: str) -> None:
-    """Refuse a table that takes up a small part of the recording, and all of it if its numbers are min or h."""
+    """Refuse a table that takes up a small part of the recording, and all of it if its numbers are min, h or epochs."""
     length = found.seconds - float(found.onset[0])
-    for unit, scale in (("min", 60), ("h", 3600)):
+    for unit, scale in (("min", 60), ("h", 3600), ("epochs", 30), ("epochs", 20)):
         if abs(length * scale - seconds) <= seconds / 4:
             raise UserError(
-                f"{what} lasts {length:g} s, and {length * scale:g} s if its numbers are {unit}; the recording has "
-                f"{seconds:g} s: write the unit into the header (onset [{unit}]), or set stages.times=elapsed if they "
-                "are s"
+                f"{what} lasts {length:g} s, and {length * scale:g} s if its numbers are {unit}"
+                + (f" of {scale} s (stages.epoch_seconds)" if unit == "epochs" else "")
+                + f"; the recording has {seconds:g} s: "
+                + (f"write the unit into the header (onset [{unit}])" if found.how.startswith("table") else "write s")
+                + ", or set stages.times=elapsed if they are s"
             )
 
 
@@ -418,6 +425,8 @@ def length_remarks(hypnogram: Hypnogram, seconds: float) -> list[str]:
         remarks.append(f"the hypnogram ends {last - seconds:g} s after the recording; that part is left out")
     if last < seconds - STAGING_SECONDS:
         remarks.append(f"the last {seconds - last:g} s of the recording are not scored")
+    if (lying := _scored_seconds(hypnogram, 0.0, seconds)) < seconds / 2:
+        remarks.append(f"WARNING: of the recording's {seconds / 60:.4g} min, only {lying / 60:.3g} are scored")
     return remarks
 
 

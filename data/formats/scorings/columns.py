@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from sleep_interpreter.data.formats.scorings import clock
 from sleep_interpreter.data.formats.scorings.scoring import ScoringOptions, stage_of_text
@@ -32,6 +33,7 @@ ENDS = (
 )  # fmt: skip
 DURATIONS = ("duration", "dur", "length", "dauer", "durée", "duree", "duración", "duracion", "epoch duration")
 EPOCHS = ("epoch", "epochs", "epoch number", "epoch no", "epoch nr", "epoch index", "epoch id", "époque", "epoche")
+SAMPLES = ("sample", "samples", "sample index", "start sample", "onset sample", "begin sample", "begsample")
 DATES = ("date", "datum", "fecha")
 PERSONS = (
     "subject", "subject id", "subj", "sub", "participant", "participant id", "patient", "patient id", "person",
@@ -49,6 +51,9 @@ UNITS = {
     **dict.fromkeys(("min", "mins", "minutes", "minuten"), 60.0),
     **dict.fromkeys(("h", "hr", "hrs", "hours", "stunden"), 3600.0),
 }
+
+IN_EPOCHS = ("epoch", "epochs", "epoche", "epochen")
+"""Units of numbers that count epochs."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,17 @@ def _agree(one: Column, other: Column, where: str, options: ScoringOptions) -> b
         return codes(one) == codes(other)
     except UserError:  # one of them does not hold stages alone
         return one.name in EVENTS
+
+
+def rises(values: Sequence[tuple[float, ...]]) -> bool:
+    """Tell whether values rise from row to row, as times do: a quarter of them differ, and one in twenty goes back."""
+    back = sum(b < a for a, b in pairwise(values))
+    return len(set(values)) >= max(3, len(values) / 4) and back <= max(1, len(values) / 20)
+
+
+def numbers_in(cell: str) -> tuple[float, ...]:
+    """Return the numbers in a text: those of "P01_600.png" are 1 and 600."""
+    return tuple(float(found.replace(",", ".")) for found in re.findall(r"\d+(?:[.,]\d+)?", cell))
 
 
 def several(column: Column, rows: Sequence[int]) -> list[str]:

@@ -115,10 +115,13 @@ _MARKS = re.compile(
 def held(rows: list[Row], last: float, where: str) -> list[Row]:
     """Return rows of which those without a length (below 1 s) hold until the next one begins; the last one `last` s.
 
-    Where none has a length and they are epochs (`epoch_step`), all are as long as these. Refuses a movement and the
-    like that would hold for longer than `last`, instead of the stage before it.
+    Rows of up to 1 s that begin far apart have none. Where none has a length and they are epochs (`epoch_step`), all
+    are as long as these. Refuses a movement and the like that would hold for longer than `last`, instead of the stage
+    before it.
     """
     following = [b[0] - a[0] for a, b in pairwise(rows)] + [last] * bool(rows)
+    if all(length <= 1 for _, length, _ in rows) and min(following[:-1], default=0.0) >= SHORTEST:
+        rows = [(onset, 0.0, stage) for onset, _, stage in rows]
     if all(length < 1 for _, length, _ in rows) and (step := epoch_step(rows)):
         following = [step] * len(rows)
     for (onset, length, stage), until in zip(rows, following, strict=True):

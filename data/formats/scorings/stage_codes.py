@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,6 +55,17 @@ _TO_3: tuple[tuple[str, str, Mapping[int, int]], ...] = (
     ),
 )  # fmt: skip
 """What 0 to 3 mean: a night without REM, or four stages as wearables and short scorings have them."""
+_BESIDE_REM: tuple[tuple[str, str, Mapping[int, int]], ...] = (
+    ("1 = N1, 2 = N2, 3 and 4 = N3", "stages.numbers=rk", _RK),
+    (
+        "1 = wake, 2 = N1, 3 = N2, 4 = N3", '"stages.names={1: W, 2: N1, 3: N2, 4: N3}"',
+        {0: WAKE, 1: WAKE, 2: WAKE, 3: N2, 4: N3},
+    ),
+    ("3 = N1, 2 = N2, 1 = N3", '"stages.names={3: N1, 2: N2, 1: N3}"', {0: WAKE, 3: WAKE, 2: N2, 1: N3}),
+)  # fmt: skip
+"""What 0 to 4 mean where REM, or wake and no more, has a name."""
+_PREFIXED = re.compile(r"(?:(?:sleep[ _-]?)?stage[/ _:-]*|s)([0-4])")
+"""A number behind a word that tells nothing about its meaning."""
 _NUMBER = re.compile(r"\d{1,3}")
 """A code; a line of more digits holds several."""
 
@@ -79,8 +91,16 @@ def stage_codes(
     different stages in different numberings, with the minutes that each of these would give.
     """
     given = {_plain(written): meaning_of(stage) for written, stage in (meanings or {}).items()}
-    codes: dict[str, int | None] = {name: given.get(_plain(name), known(name)) for name in dict.fromkeys(names)}
-    bare = {name: int(_whole(name)) for name in codes if codes[name] is None and _NUMBER.fullmatch(_whole(name))}
+    prefixed = _unclear_behind_words(list(dict.fromkeys(names)), given)
+    codes: dict[str, int | None] = {
+        name: given.get(str(prefixed[name])) if name in prefixed else given.get(_plain(name), known(name))
+        for name in dict.fromkeys(names)
+    }
+    bare = {
+        name: prefixed[name] if name in prefixed else int(_whole(name))
+        for name in codes
+        if codes[name] is None and (name in prefixed or _NUMBER.fullmatch(_whole(name)))
+    }
     if bare:
         numbering = NUMBERINGS.get(numbers) or _numbering(names, seconds, bare, codes, where)
         for name, number in bare.items():
@@ -92,6 +112,17 @@ def stage_codes(
             f'"stages.names={{{unknown!r}: N2}}" (W, N1, N2, N3, R or unscored)'
         )
     return [code for name in names if (code := codes[name]) is not None]
+
+
+def _unclear_behind_words(names: Sequence[str], given: Mapping[str, int]) -> dict[str, int]:
+    """Return the numbers of stages "Stage 0" to "Stage 4", S0 to S4 whose meaning their words do not tell; else none.
+
+    With wake as W they are R&K's, and with REM by its name there is no doubt of 4.
+    """
+    rest = [name for name in names if _plain(name) not in given]
+    found = {name: int(match[1]) for name in rest if (match := _PREFIXED.fullmatch(name.strip().casefold()))}
+    others = {given.get(_plain(name), known(name)) for name in names if name not in found}
+    return found if 4 in found.values() and not others & {WAKE, REM} else {}
 
 
 def meaning_of(stage: str) -> int:
@@ -115,24 +146,30 @@ def _numbering(
 ) -> Mapping[int, int]:
     """Return the only numbering that numbers can be of, or refuse several."""
     found = set(bare.values())
-    if REM in codes.values():  # by a name or a setting, so that no number is REM
-        return {number: code for number, code in _RK.items() if code != REM}
     wake = 0 in found or WAKE in codes.values()
+    down = _counts_down(names, bare, codes)
+    rem = REM in codes.values()  # by a name or a setting, so that no number is REM
+    first = 1 in found or any(known(name) == WAKE and "1" in name for name in codes)
+    if rem and (5 in found or found == {0} or (wake and first and not down)):
+        return {number: code for number, code in _RK.items() if code != REM}
     unscored = any(code == UNSCORED and _whole(name) in ("-1", "-2", "9") for name, code in codes.items())
     told = any(
         name not in bare and (code != UNSCORED or _whole(name) in ("-2", "9")) for name, code in codes.items()
     )  # a stage by its name, YASA's artefact, NSRR's unscored
     four = 0 in found and found <= {0, 1, 2, 3} and len(found) > 1 and not told
-    if wake and not four and (found <= {0, 1, 2, 3} or (found <= {0, 1, 2, 3, 5} and unscored)):
+    doubtful = rem or (down and found <= {0, 1, 2, 3} and not four)
+    clear = wake and not (four or doubtful)
+    if clear and (found <= {0, 1, 2, 3} or (found <= {0, 1, 2, 3, 5} and unscored)):
         return _RK
+    possible = _TO_3 if four else _BESIDE_REM if doubtful else _READINGS
     readings: dict[tuple[int | None, ...], str] = {}
-    for words, setting, numbering in _TO_3 if four else _READINGS:
+    for words, setting, numbering in possible:
         if found <= set(numbering):
             guess = [numbering[bare[n]] if n in bare else codes[n] for n in names]
             sums = minutes([UNSCORED if code is None else code for code in guess], seconds)
             readings.setdefault(tuple(guess), f"{words}: {sums} min ({setting})")
     if len(readings) == 1:
-        return next(numbering for _, _, numbering in _READINGS if found <= set(numbering))
+        return next(numbering for _, _, numbering in possible if found <= set(numbering))
     listed = _listed(found)
     if not readings:
         raise UserError(f"{where}: stages are the numbers {listed}, a numbering nobody knows; say it with stages.names")
@@ -140,6 +177,13 @@ def _numbering(
         f"{where}: stages are the numbers {listed}, which mean different stages in different programs; "
         f"say which: {'; or '.join(readings.values())}"
     )
+
+
+def _counts_down(names: Sequence[str], bare: Mapping[str, int], codes: Mapping[str, int | None]) -> bool:
+    """Tell whether 3 or 4 follows wake, and 1 never does: then 1 hardly is N1."""
+    awake = [bare.get(name) == 0 or (codes[name] == WAKE and "1" not in name) for name in names]
+    after = {bare.get(b) for was, (_, b) in zip(awake, pairwise(names), strict=False) if was}
+    return 1 not in after and bool(after & {3, 4})
 
 
 def _listed(found: Collection[int]) -> str:

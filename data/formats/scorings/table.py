@@ -15,9 +15,11 @@ from sleep_interpreter.data.formats.scorings.columns import (
     ENDS,
     EPOCHS,
     EVENTS,
+    IN_EPOCHS,
     ONSETS,
     PERSONS,
     RECORDINGS,
+    SAMPLES,
     SCORERS,
     STAGES,
     UNITS,
@@ -27,6 +29,8 @@ from sleep_interpreter.data.formats.scorings.columns import (
     is_header,
     name_and_unit,
     named,
+    numbers_in,
+    rises,
     several,
     stage_column,
 )
@@ -44,7 +48,7 @@ from sleep_interpreter.data.formats.scorings.scoring import (
     usual_step,
     without_marks,
 )
-from sleep_interpreter.data.formats.scorings.stage_codes import known
+from sleep_interpreter.data.formats.scorings.stage_codes import UNSCORED, known
 from sleep_interpreter.data.formats.scorings.stage_list import in_one_line
 from sleep_interpreter.utils.core.errors import UserError
 from sleep_interpreter.utils.core.text_tables import SEPARATORS, TextTable, is_number, numbers, parse_table
@@ -150,9 +154,9 @@ class _Frame:
             self._refuse_two(clocks[0], clocks[1])
         time = self._times(clocks[0], wanted) if clocks else None
         if numeric:
-            onset = self._seconds(numeric[0], wanted)
+            onset = self._begins(numeric[0], wanted)
             for column in numeric[1:]:
-                if not np.allclose(self._seconds(column, wanted), onset, atol=0.5):
+                if not np.allclose(self._begins(column, wanted), onset, atol=0.5):
                     self._refuse_two(numeric[0], column)
             if time is not None and not np.allclose(onset - onset[0], time.onsets, atol=1.5):
                 self._refuse_two(numeric[0], clocks[0])
@@ -246,14 +250,33 @@ class _Frame:
     def _seconds(self, column: Column, rows: Sequence[int]) -> np.ndarray:
         """Return a column of numbers in s."""
         label = f"{self.where}, column {column.title!r}"
-        if column.unit and column.unit not in UNITS:
+        if column.unit and column.unit not in (*UNITS, *IN_EPOCHS):
             raise UserError(
-                f"{label}: its unit {column.unit!r} is none of s, ms, min, h; write s from the recording's first sample"
+                f"{label}: its unit {column.unit!r} is none of s, ms, min, h, epochs; write s from the recording's "
+                "first sample"
             )
         values = numbers([column.cells[k] for k in rows], label)
         if lacking := [self.table.lines[k] for k, value in zip(rows, values, strict=True) if not np.isfinite(value)]:
             raise UserError(f"{label}, line {lacking[0]}: is empty")
-        return np.array(values) * UNITS.get(column.unit, 1.0)
+        unit = self.options.epoch_seconds if column.unit in IN_EPOCHS else UNITS.get(column.unit, 1.0)
+        return np.array(values) * unit
+
+    def _begins(self, column: Column, rows: Sequence[int]) -> np.ndarray:
+        """Return a column of numbers in s from the first sample, which may count epochs."""
+        seconds = self._seconds(column, rows)
+        return seconds - self._first_epoch(seconds[0]) if column.unit in IN_EPOCHS else seconds
+
+    def _first_epoch(self, seconds: float) -> float:
+        """Return where the recording's first epoch lies on a count of epochs whose first one lies at so many s."""
+        own, first = self.options.epoch_seconds, self.options.first_epoch
+        number = seconds / own
+        if first is None and number not in (0, 1):
+            raise UserError(
+                f"{self.where}: the scoring begins with epoch {number:g}, which lies at {own * number:g} s "
+                f"where the recording's first epoch is 0 and at {own * (number - 1):g} s where it is 1; say "
+                "which with stages.first_epoch"
+            )
+        return own * number if first is None else own * first
 
     def _moments(self, column: Column, rows: Sequence[int]) -> list[clock.Moment]:
         label = f"{self.where}, column {column.title!r}"
@@ -264,7 +287,8 @@ class _Frame:
                 one = replace(one, date=self.date.cells[k])
                 self.used["date"] = self.date.title
             if one is None:
-                k = next((n for n in rows if not clock.moment(column.cells[n]) and not is_number(column.cells[n])), k)
+                others = [n for n in self.keep if not is_empty(column.cells[n]) and not is_number(column.cells[n])]
+                k = next((n for n in others if not clock.moment(column.cells[n])), k)
                 raise UserError(
                     f"{label}, line {self.table.lines[k]}: {column.cells[k]!r} is no time with hours, minutes and "
                     "seconds (23:59:30), and no number of seconds"
@@ -293,8 +317,7 @@ class _Frame:
             lengths = stated
         if lengths is not None and (lengths > 0).any():
             usual = float(np.median(lengths[lengths > 0]))
-            if usual < min(SHORTEST, own):
-                self._refuse_unit(self.duration or self.onsets[0], usual, "last")
+            self._check_short(self.duration or self.onsets[0], lengths, rows)
             if len(steps) > 2 and np.ptp(steps) < 1e-6 and steps[0] > 1.5 * usual:
                 raise UserError(
                     f"{self.where}: rows of {usual:g} s begin {steps[0]:g} s apart; are both columns in s? Write units "
@@ -303,11 +326,16 @@ class _Frame:
             return lengths, own
         if not len(steps):
             return np.zeros(len(rows)), own
+        if float(steps.min()) == 0:
+            raise UserError(
+                f"{self.where}, column {self.onsets[0].title!r}: two rows begin at one time; take out what stands "
+                "twice, or write times with more decimals"
+            )
         usual, regular = usual_step(onset.tolist())
         if regular and not (SHORTEST <= usual <= _LONGEST or abs(usual - own) < 0.01):
-            self._refuse_unit(self.onsets[0], usual, "begin")
+            self._refuse_unit(self.onsets[0], usual, "begin", True)
         if float(steps.min()) < min(SHORTEST, own):
-            self._refuse_unit(self.onsets[0], float(steps.min()), "begin")
+            self._refuse_unit(self.onsets[0], float(steps.min()), "begin", regular)
         if epoch_step([(float(o), 0.0, self._stage(k)) for o, k in zip(onset, rows, strict=True)]):
             if far := int((steps > usual + 1).sum()):
                 self.remarks.append(f"after {far} epochs the next one does not follow at once: not scored there")
@@ -334,7 +362,10 @@ class _Frame:
             return None
         self.used["ends"] = self.end.title
         if self.end.kind == "number":
-            lengths = self._seconds(self.end, rows) - onset
+            begins, ends = self._seconds(start, rows), self._seconds(self.end, rows)
+            lengths = ends - begins
+            if self.end.unit in IN_EPOCHS and np.allclose(begins[1:] - ends[:-1], self.options.epoch_seconds):
+                lengths = lengths + self.options.epoch_seconds  # of the last epoch, not up to the first one behind
         else:
             ends = np.array([m.seconds for m in self._moments(self.end, rows)])
             lengths = (ends - np.array([m.seconds for m in self._moments(start, rows)])) % clock.DAY
@@ -346,16 +377,46 @@ class _Frame:
             )
         return lengths
 
-    def _refuse_unit(self, column: Column, found: float, verb: str) -> None:
-        what = f"rows {verb} {found:g} s apart" if verb == "begin" else f"rows last {found:g} s"
+    def _check_short(self, column: Column, lengths: np.ndarray, rows: list[int]) -> None:
+        """Refuse rows that are shorter than any epoch: half of them, or a tenth of those of stages within the night."""
+        least = min(SHORTEST, self.options.epoch_seconds)
+        some = lengths[lengths > 0]
+        if len(some) and np.median(some) < least:
+            self._refuse_unit(column, float(np.median(some)), "last", bool(np.ptp(some) < 0.01))
+        given = {name.strip().casefold() for name in self.options.names}
+        names = [self._stage(k) for k in rows[1:-1]]
+        inner = [
+            float(length)
+            for length, name in zip(lengths[1:-1], names, strict=True)
+            if length >= 1 and known(name) != UNSCORED and name.casefold() not in given
+        ]
+        short = [length for length in inner if length < least]
+        if short and len(short) >= 0.1 * len(inner):
+            self._refuse_unit(column, min(short), f"of stages last less than {least:g} s, down to", False)
+
+    def _check_summary(self, column: Column, rows: list[int]) -> None:
+        """Refuse lengths of rows without onsets in which each stage stands once."""
+        names = [self._stage(k) for k in rows]
+        if len(names) > 2 and len(set(names)) == len(names):
+            raise UserError(
+                f"{self.where}: each stage stands once, with column {column.title!r}, as in a summary of how long each "
+                "lasted in all; if rows follow each other, write the s at which each begins into a column onset"
+            )
+
+    def _refuse_unit(self, column: Column, found: float, verb: str, epochs: bool) -> None:
+        """Refuse numbers that seem to be of another unit; `epochs` says that rows may be short epochs."""
+        what = f"rows {verb} {found:g} s" + (" apart" if verb == "begin" else "")
         if found < 0.01:
             raise UserError(
                 f"{self.where}, column {column.title!r}: {what}; if these are days, as spreadsheets keep times, format "
                 "the column as hh:mm:ss and save it again"
             )
+        used = [c for c in (*self.onsets, self.end, self.duration) if c is not None and c.kind == "number"]
+        named = " and ".join(c.title for c in used if not c.unit) or column.title
+        own = f"; if epochs are so short, set stages.epoch_seconds={found:g}" if epochs else ""
         raise UserError(
-            f"{self.where}, column {column.title!r}: {what}; if it is not in s, write its unit into the header "
-            f"({column.title} [min], [h] or [ms]); if epochs are so short, set stages.epoch_seconds={found:g}"
+            f"{self.where}, column {column.title!r}: {what}; if it is not in s, write the unit of {named} into "
+            f"the header ([min], [h], [ms] or [epochs]){own}"
         )
 
     def _without_times(self, rows: list[int]) -> Scoring:
@@ -376,13 +437,7 @@ class _Frame:
             if (number % 1 != 0).any() or (np.diff(number) <= 0).any():
                 raise UserError(f"{self.where}, column {self.epoch.title!r}: epochs have to be numbered upwards")
             first = self.options.first_epoch
-            if first is None and number[0] not in (0, 1):
-                raise UserError(
-                    f"{self.where}: the scoring begins with epoch {number[0]:g}, which lies at {own * number[0]:g} s "
-                    f"where the recording's first epoch is 0 and at {own * (number[0] - 1):g} s where it is 1; say "
-                    "which with stages.first_epoch"
-                )
-            onset = own * (number - (number[0] if first is None else first))
+            onset = own * number - self._first_epoch(own * float(number[0]))
             self.used["epochs"] = self.epoch.title
             self._leftover(onset, rows)
             if self.duration is not None:
@@ -408,8 +463,8 @@ class _Frame:
         lengths = np.full(count, own)
         if self.duration is not None:
             lengths = self._durations(self.duration, rows)
-            if np.median(lengths) < min(SHORTEST, own):
-                self._refuse_unit(self.duration, float(np.median(lengths)), "last")
+            self._check_short(self.duration, lengths, rows)
+            self._check_summary(self.duration, rows)
             self.used["durations"] = self.duration.title
         onset = np.concatenate([[0.0], np.cumsum(lengths)[:-1]]) if count else np.zeros(0)
         self._leftover(onset, rows)
@@ -435,7 +490,8 @@ class _Frame:
             if column.place in taken and not (column is self.epoch and self.onsets):
                 continue
             timely = column.name in (*ONSETS, *ENDS, *DURATIONS, *EPOCHS) and not self.onsets
-            if (column.kind != "text" or timely) and not self._harmless(column, onset, rows):
+            counted = column.kind == "text" and not self.onsets and self._counts(column, onset, rows)
+            if counted or ((column.kind != "text" or timely) and not self._harmless(column, onset, rows)):
                 self._refuse(column)
             if column.place not in taken:
                 unused.append(column.title)
@@ -455,13 +511,44 @@ class _Frame:
         except UserError:
             return False
         values = values[np.isfinite(values)]
-        if not len(values) or (values.min() >= 0 and values.max() <= 1):  # a probability
+        if self.onsets:  # the table says when rows begin
+            self._check_zero(column, values, onset)
             return True
-        if self.onsets:
-            return True  # the table says when rows begin
+        if not len(values) or (values.min() >= 0 and values.max() <= 1 and not rises([(v,) for v in values.tolist()])):
+            return True  # a probability
+        return self._counts_rows(values, onset, rows)
+
+    @staticmethod
+    def _counts_rows(values: np.ndarray, onset: np.ndarray, rows: list[int]) -> bool:
+        """Tell whether values are numbers of rows, or their onsets."""
         if np.array_equal(values, values[0] + np.arange(len(rows))) and values[0] in (0, 1):
             return True  # numbers of rows
         return len(values) == len(rows) and bool(np.allclose(values, onset, atol=0.5))
+
+    def _counts(self, column: Column, onset: np.ndarray, rows: list[int]) -> bool:
+        """Tell whether the numbers in a column of text rise, and are neither those of rows nor their onsets."""
+        found = [numbers_in(column.cells[k]) for k in rows if not is_empty(column.cells[k])]
+        if len(found) < len(rows) / 2 or not all(found) or not rises(found):
+            return False
+        alike = len({len(one) for one in found}) == 1
+        changing = [np.array(own) for own in zip(*found, strict=True) if len(set(own)) > 1] if alike else []
+        return not changing or not self._counts_rows(changing[0], onset, rows)
+
+    def _check_zero(self, column: Column, values: np.ndarray, onset: np.ndarray) -> None:
+        """Refuse samples or epochs that keep step with the onsets in s, and count from another zero."""
+        main = self.onsets[0]
+        if main.kind != "number" or len(values) != len(onset) or len(onset) < 2 or onset[-1] <= onset[0]:
+            return
+        own = self.options.epoch_seconds
+        if column.name in SAMPLES:
+            rate = (values[-1] - values[0]) / (onset[-1] - onset[0])
+            away = values[0] / rate - onset[0] if rate > 1 else 0.0
+            differs = rate > 1 and np.allclose(np.diff(values), rate * np.diff(onset), rtol=0.01) and abs(away) > 1
+        else:
+            numbered = column is self.epoch and np.allclose(np.diff(values) * own, np.diff(onset))
+            differs = bool(numbered and values[0] * own - onset[0] not in (0, own))
+        if differs:
+            self._refuse_two(main, column)
 
     def _refuse(self, column: Column) -> None:
         label = column.title
@@ -469,6 +556,12 @@ class _Frame:
             raise UserError(
                 f"{self.where}: column {label!r} ({column.first!r} ...) says between which epochs a stage lasted, or "
                 "how many; write when rows begin and how long they last, in s, into columns onset and duration"
+            )
+        if column.kind in ("text", "other time"):
+            raise UserError(
+                f"{self.where}: column {label!r} ({column.first!r} ...) is not understood, and may say when epochs "
+                "lie; if it does, write the s from the recording's first sample, or hh:mm:ss, into a column onset, if "
+                f"not, set stages.ignore=[{label!r}]"
             )
         raise UserError(
             f"{self.where}: column {label!r} ({column.first!r} ...) is not understood, and may say when epochs lie; "

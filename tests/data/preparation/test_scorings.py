@@ -198,8 +198,10 @@ REFUSED = {
                                    "'Quiet' stands where no stage is"),
     "two columns of stages": (table("onset|stage|second", ONSETS, PLANTED, PLANTED[::-1]), "both hold stages"),
     "our own stages.tsv": (table("onset|stage|name", ONSETS, ["0"] * 5 + ["3"] * 11, ["W"] * 5 + ["R"] * 11), "both"),
-    "stretches in minutes": (table("duration|stage", [30.0, 12.5, 20, 5, 10, 15] * 2, PLANTED[:12]),
+    "stretches in minutes": (table("duration|stage", [30.0, 12.5, 20, 12, 10, 15] * 2, PLANTED[:12]),
                              "if its numbers are min"),
+    "short stretches in minutes": (table("duration|stage", [30.0, 12.5, 20, 5, 10, 15] * 2, PLANTED[:12]),
+                                   r"less than 10 s, down to 5 s; .*\[min\]"),
     "seconds and a clock of another name": (table("onset|Uhr|stage", [o - 60 for o in ONSETS], times(), PLANTED),
                                             "by its seconds it begins 0 s .*by its clock 60 s"),
     "numbers of epochs in words": (table("epoch|stage", [f"Nr {k}" for k in (*range(8), *range(10, 18))], PLANTED),
@@ -237,6 +239,164 @@ def test_what_is_not_understood_is_refused(night, name):
     content, words = REFUSED[name]
     with pytest.raises(UserError, match=words):
         night(content, seconds=180 * 60.0 if "in minutes" in name else SECONDS)
+
+
+TEXTS = {
+    "numbered segments": [f"epoch_{k + 3}" for k in range(16)],
+    "s with their unit": [f"{o:g} s" for o in ONSETS],
+    "minutes": [f"+{int(o) // 60}m" for o in ONSETS],
+    "minutes and s": [f"{int(o) // 60}'{int(o) % 60:02d}\"" for o in ONSETS],
+    "times with dashes": times(form="%H-%M-%S"),
+    "times in one word": times(form="%Y%m%dT%H%M%S"),
+    "begin and end": [f"[{o:g}-{o + 30:g}]" for o in ONSETS],
+    "names of pictures": [f"P01_{o:g}.png" for o in ONSETS],
+    "hours as words": times(form="%H Uhr %M %S"),
+    "parts of the day": [f"{(86310 + o) / 86400 % 1:.7f}".replace(".", ",") for o in ONSETS],
+    "hours": [o / 3600 for o in ONSETS],
+    "parts of the night": [f"{(o - BEFORE + 30) / 600:.3f}" for o in ONSETS],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_column_that_rises_from_row_to_row_may_say_when_rows_lie(night, name):
+    with pytest.raises(UserError, match=r"column 'Lage' .* is not understood.*stages\.ignore=\['Lage'\]"):
+        night(table("Lage|stage", TEXTS[name], PLANTED, separator=";"))
+    found = night(table("onset|Lage|stage", ONSETS, TEXTS[name], PLANTED, separator=";"))[0]
+    assert found.at(CUES).tolist() == TRUE
+
+
+@pytest.mark.parametrize("cells", [
+    [f"E{k:04d}" for k in range(16)], [f"epoch {k + 1}" for k in range(16)],
+    [f"{30 * k}-{30 * k + 30} s" for k in range(16)],
+    [f"{90 + (7 * k) % 10} %" for k in range(16)], [(0.9, 0.31, 0.55, 0.7)[k % 4] for k in range(16)], ["C4"] * 16,
+    ["back", "left 2"] * 8, ["artefact 3", "see 12", *[""] * 14], [0] * 9 + [1] * 7, ["night 1"] * 16,
+])  # fmt: skip
+def test_a_column_that_does_not_rise_or_numbers_rows_is_no_time(night, cells):
+    found = night(table("Lage|stage", cells, PLANTED, separator=";"))[0]
+    assert found.at(CUES - BEFORE).tolist()[9:-9] == TRUE[9:-9]
+
+
+STRETCHES = [(k, s) for k, s in enumerate(PLANTED) if not k or PLANTED[k - 1] != s]
+FROM, KINDS = [k + 2 for k, _ in STRETCHES], [s for _, s in STRETCHES]
+TO = [*FROM[1:], 18]
+LASTS = np.subtract(TO, FROM).tolist()
+IN_EPOCHS = {
+    "begin and end": (lambda u: table(f"start{u}|end{u}|stage", FROM, TO, KINDS), ["stages.first_epoch=0"]),
+    "begin and last epoch": (lambda u: table(f"start{u}|stop{u}|stage", [k + 1 for k in FROM], TO, KINDS),
+                             ["stages.first_epoch=1"]),
+    "begin and duration": (lambda u: table(f"onset{u}|duration{u}|stage", FROM, LASTS, KINDS),
+                           ["stages.first_epoch=0"]),
+    "begin": (lambda u: table(f"Onset{u}|Stage", [*FROM, 18], [*KINDS, "?"]), ["stages.first_epoch=0"]),
+    "duration": (lambda u: table(f"stage|duration{u}", ["?", *KINDS], [2, *LASTS]), []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_EPOCHS)
+def test_numbers_of_epochs_are_no_seconds(night, name):
+    write, settings = IN_EPOCHS[name]
+    with pytest.raises(UserError, match=r"if it is not in s, write the unit of .* into the header .*\[epochs\]"):
+        night(write(""))
+    if settings:
+        with pytest.raises(UserError, match=r"stages\.first_epoch"):
+            night(write(" [epochs]"))
+    assert night(write(" [epochs]"), ".csv", *settings)[0].at(CUES).tolist() == TRUE
+
+
+LASTING = [40, 12, 30, 12, 25, 15, 16, 10, 20]
+STARTING = np.cumsum([0, *LASTING[:-1]]).tolist()
+ORDER = ["W", "N1", "N2", "N3", "N2", "R", "N1", "N2", "W"]
+UNITS = {
+    "begin and duration": (table("onset|duration|stage", STARTING, LASTING, ORDER), ".csv"),
+    "begin": (table("onset|stage", STARTING, ORDER), ".csv"),
+    "duration": (table("duration|stage", LASTING, ORDER), ".csv"),
+    "U-Time": ("\n".join(f"{a},{b},{s}" for a, b, s in zip(STARTING, LASTING, ORDER, strict=True)), ".ids"),
+}
+
+
+@pytest.mark.parametrize("name", UNITS)
+@pytest.mark.parametrize(("own", "words"), [(30, "epochs of 30 s"), (20, "epochs of 20 s"), (60, "min")])
+def test_a_table_that_would_fill_the_recording_in_another_unit(night, name, own, words):
+    with pytest.raises(UserError, match=f"if its numbers are {words}"):
+        night(*UNITS[name], seconds=180.0 * own)
+    found = night(*UNITS[name], "stages.times=elapsed", seconds=180.0 * own)
+    assert found[0].at([39.0, 41.0]).tolist() == [0, 0] and found[0].at(93.0) == 2
+    assert any(text.startswith("WARNING: of the recording's") for text in found[2])
+
+
+SUMMARIES = {
+    "s": table("stage|duration", ["W", "N1", "N2", "N3", "R"], [90, 30, 180, 90, 60]),
+    "minutes": table("stage|duration_min", ["R", "N3", "N2", "N1", "W"], [1, 1.5, 3, 0.5, 1.5]),
+    "hh:mm:ss": table("Stadium|Dauer", ["W", "N1", "N2", "R"], hms([90, 30, 180, 60])),
+    "numbers": table("stage|length", [0, 1, 2, 3, 5, -1], [90, 30, 180, 90, 60, 30]),
+}
+
+
+@pytest.mark.parametrize("name", SUMMARIES)
+def test_a_summary_is_no_scoring(night, name):
+    with pytest.raises(UserError, match=r"each stage stands once.* as in a summary"):
+        night(SUMMARIES[name])
+
+
+def test_rows_of_one_length_that_nothing_follows(night):
+    """Changes of stages with the length of an epoch, of which all but the first would be lost."""
+    starts, stages = [60, 120, 300, 330, 480, 700], ["W", "N2", "N3", "N2", "R", "W"]
+    content = table("onset|duration|stage", starts, [30] * 6, stages)
+    marks = "<?xml version='1.0'?><annotationlist>" + "".join(
+        f"<annotation><onset>{o}</onset><duration>30</duration><description>Sleep stage {s}</description></annotation>"
+        for o, s in zip(starts, stages, strict=True)) + "</annotationlist>"  # fmt: skip
+    annot = f"{HEAD}\n" + "\n".join(f"{s}\t.\t.\t{o}\t+30\t." for o, s in zip(starts, stages, strict=True))
+    for text, suffix in ((content, ".csv"), (marks, ".xml"), (annot, ".annot")):
+        with pytest.raises(UserError, match=r"all rows last 30 s, and behind 4 of 6 no other follows at once"):
+            night(text, suffix, seconds=800.0)
+    with pytest.raises(UserError, match="all rows last 30 s"):
+        make([(float(o), 30.0, s) for o, s in zip(starts, stages, strict=True)], "x")
+    found = night(content, ".csv", "stages.ignore=[duration]", seconds=800.0)[0]
+    assert found.at([100.0, 290.0, 320.0, 470.0, 690.0, 720.0]).tolist() == [0, 1, 2, 1, 3, 0]
+    # stretches of one stage alone, and epochs of it, are rows as they should be
+    make([(600.0 * k, 200.0 + k, "N3") for k in range(5)], "x")
+    make([(600.0 * k + 30 * n, 30.0, "N3") for k in range(3) for n in range(5)], "x")
+
+
+@pytest.mark.parametrize("length", [0.0, 0.002, 0.5, 1.0])
+def test_annotations_of_up_to_a_second_hold_until_the_next(length):
+    found = make(from_annotations(mne.Annotations(ONSETS, length, [f"Sleep stage {s}" for s in PLANTED]),
+                                  ScoringOptions()), "x")  # fmt: skip
+    assert found.at(CUES).tolist() == TRUE
+    every = mne.Annotations(range(600), 1.0, [f"Sleep stage {s}" for s in FINE])  # a stage a second
+    assert make(from_annotations(every, ScoringOptions()), "x").duration.tolist() == [1.0] * 600
+
+
+ZEROS = {
+    "samples": table("time|stage|sample", [o - 60 for o in ONSETS], PLANTED, [200 * o for o in ONSETS]),
+    "samples, from BIDS": table("onset|duration|stage|sample", ONSETS, [30] * 16, PLANTED,
+                                [500 * o + 5e3 for o in ONSETS]),
+    "begin of samples": table("onset|stage|Start_Sample", [o - 60 for o in ONSETS], PLANTED, [256 * o for o in ONSETS]),
+    "epochs": table("onset|epoch|stage", [o - 60 for o in ONSETS], range(3, 19), PLANTED),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ZEROS)
+def test_a_column_that_counts_from_another_zero(night, name):
+    with pytest.raises(UserError, match="both say when epochs begin, and differently"):
+        night(ZEROS[name])
+    last = ZEROS[name].partition("\n")[0].split("\t")[-2 if name == "epochs" else -1]
+    assert night(ZEROS[name], ".csv", f"stages.ignore=[{last}]")[0].onset[0] in (0, 60)
+    for own in (range(16), range(2, 18), range(3, 19), range(5, 37, 2)):  # epochs, and what says nothing
+        night(table("onset|epoch|stage", ONSETS if own[0] in (2, 3, 5) else [o - 60 for o in ONSETS], own, PLANTED))
+
+
+def test_the_row_that_is_named_is_the_one_at_fault(night):
+    rows = table("onset|duration|stage", ONSETS, [30] * 16, PLANTED)
+    for content, words in (
+        (rows.replace("stage\n", "stage\ns\ts\t\n", 1), "line 2: 's' is no time"),
+        (rows + "TST\t4800\t\n", "line 18: 'TST' is no time"),
+        (rows.replace("\n90.0\t", "\nabout 90\t"), "line 3: 'about 90' is no time"),
+        (rows + "\nSE\t95 %\n", "line 19: 'SE' is no time"),
+    ):
+        with pytest.raises(UserError, match=words):
+            night(content)
+    with pytest.raises(UserError, match=r"two rows begin at one time; take out what stands twice, or write .*decimals"):
+        night(table("time_h|stage", [f"{o / 3600:.1f}" for o in ONSETS], PLANTED))
 
 
 LONG = {
@@ -682,6 +842,52 @@ def test_numbers_that_mean_one_thing_are_read():
         codes(0, 1, 7)
     with pytest.raises(UserError, match=r"stages\.names.*5: 'X' is no stage: W, N1, N2"):
         load_settings(None, ["stages.names={5: X}"])
+
+
+DOUBTFUL = {
+    "counting down beside REM": ({"W": "0", "N1": "3", "N2": "2", "N3": "1", "R": "REM"}, ["3: N1, 2: N2, 1: N3"]),
+    "counting down beside wake and REM": ({"W": "wake", "N1": "3", "N2": "2", "N3": "1", "R": "R"},
+                                          ["3: N1, 2: N2, 1: N3"]),
+    "from 1 beside REM": ({"W": "1", "N1": "2", "N2": "3", "N3": "4", "R": "REM"}, ["1: W, 2: N1, 3: N2, 4: N3"]),
+    "N1 is 2 beside W and R": ({"W": "W", "N1": "2", "N2": "3", "N3": "4", "R": "R"},
+                                ["1: W, 2: N1, 3: N2, 4: N3"]),
+    "counting down without REM": ({"W": "W", "N1": "3", "N2": "2", "N3": "1", "R": "?"}, ["3: N1, 2: N2, 1: N3"]),
+    "Stage 0 to Stage 4": ({"W": "Stage 0", "N1": "Stage 1", "N2": "Stage 2", "N3": "Stage 3", "R": "Stage 4"}, []),
+    "stage_0 to stage_4": ({"W": "stage_0", "N1": "stage_1", "N2": "stage_2", "N3": "stage_3", "R": "stage_4"},
+                           ["0: W, 1: N1, 2: N2, 3: N3, 4: R"]),
+    "S0 to S4": ({"W": "S0", "N1": "S1", "N2": "S2", "N3": "S3", "R": "S4"}, []),
+    "Stage 4 is wake": ({"W": "Stage 4", "N1": "Stage 3", "N2": "Stage 2", "N3": "Stage 1", "R": "Stage 0"},
+                        ["0: R, 1: N3, 2: N2, 3: N1, 4: W"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_numbers_behind_a_word_and_beside_a_name(night, name):
+    codes, meant = DOUBTFUL[name]
+    down = "counting" in name or "is wake" in name
+    stages = ["N1" if down and s == "N3" and k == 14 else s for k, s in enumerate(PLANTED)]  # wake is followed by N1
+    true = [CODES[stages[int((t - BEFORE) // 30)]] if code != -1 else -1 for t, code in zip(CUES, TRUE, strict=True)]
+    content = table("onset|duration|stage", ONSETS, [30] * 16, [{"?": "?", **codes}[s] for s in stages])
+    with pytest.raises(UserError, match="mean different stages in different programs") as refused:
+        night(content)
+    assert str(refused.value).count(" min (") >= 2
+    settings = f"stages.names={{{meant[0]}}}" if meant else "stages.numbers=yasa"
+    assert settings in str(refused.value) or "stage_" in name or "is wake" in name
+    found = night(content, ".csv", settings)[0].at(CUES).tolist()
+    assert found == [-1 if codes["R"] == "?" and code == 3 else code for code in true]
+
+
+def test_numbers_behind_a_word_and_beside_a_name_that_are_clear():
+    def codes(*stages):
+        return make([(30.0 * k, 30.0, str(s)) for k, s in enumerate(stages)], "x").stage.tolist()
+
+    assert codes("W", "S1", "S2", "S3", "S4") == codes("W", "Stage 1", "Stage 2", "Stage 3", "Stage 4")
+    assert codes("S0", "S1", "S2", "S3", "S4", "REM") == [0, 0, 1, 2, 2, 3]
+    assert codes("S0", "S1", "S2", "S3") == codes("stage_0", "stage_1", "stage_2", "stage_3") == [0, 0, 1, 2]
+    assert codes("SLEEP-S0", "SLEEP-S1", "SLEEP-S2", "SLEEP-S4") == [0, 0, 1, 2]
+    assert codes("W", 1, 2, 4, "R", "W", 3) == [0, 0, 1, 2, 3, 0, 2]
+    assert codes("W", "N1", 2, 3, "R") == codes("W", 1, 2, 3, "R") == [0, 0, 1, 2, 3]
+    assert codes(0, "REM", 0) == [0, 3, 0]
 
 
 def test_numbers_to_3_beside_their_names_are_read(night):
