@@ -24,9 +24,8 @@ def results(tmp_path_factory):
     return tmp_path_factory.mktemp("results")
 
 
-@pytest.mark.parametrize(
-    "name", [*(pytest.param(n, marks=pytest.mark.slow) for n in ("N23SISD", "REMSIMD")), "REMSISD"]
-)
+@pytest.mark.slow  # test_decoder_scripts.py has N23SIMD
+@pytest.mark.parametrize("name", ["N23SISD", "REMSIMD", "REMSISD"])
 def test_quick_training_and_test(name, simulated, results, capsys):
     places = ["--data", simulated, "--results", results]
     assert runs.call(f"train/{name}.py", *SMALL, *places) == 0
