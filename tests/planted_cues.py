@@ -81,10 +81,15 @@ def check(out, cues, session="night", lost=(), within=0.003):
     assert np.abs(found.onset_s - cues.onset_s.to_numpy()).max() <= within
     kept = cues[cues.stage.isin(["N2", "N3", "R"]) & ~cues.index.isin(lost)]
     assert (found.left_out == "n/a").tolist() == cues.index.isin(kept.index).tolist()
+    check_trials(out, kept, within)
+    return found
+
+
+def check_trials(out, cues, within=0.003, name="subject_test_0"):
+    """Compare the trials of a test subject with the cues that become trials, in order of time; return their number."""
     for kind, stages in (("N2N3", ("N2", "N3")), ("REM", ("R",))):
-        own = kept[kept.stage.isin(stages)]
-        subjects = read_test_subjects(out, kind)
-        trials = subjects[0] if subjects else None
+        own = cues[cues.stage.isin(stages)]
+        trials = next((subject for subject in read_test_subjects(out, kind) if subject.name == name), None)
         assert (0 if trials is None else len(trials)) == len(own)
         if trials is None or not len(own):
             continue
@@ -92,7 +97,7 @@ def check(out, cues, session="night", lost=(), within=0.003):
         assert trials.origin.stage.tolist() == own.stage.tolist()
         assert np.abs(trials.origin.onset_s - own.onset_s.to_numpy()).max() <= within
         assert trials.data_type.tolist() == _parts(own["item"].tolist())
-    return found
+    return len(cues)
 
 
 def _parts(items):

@@ -126,14 +126,14 @@ class Records:
             record["label"] = np.eye(len(record["label"]), dtype=np.float32)[self._labels[index]]
         return record
 
-    def batches(self, batch_size: int, seed: int, epoch: int, drop_last: bool = False) -> Iterator[Batch]:
-        """Yield the batches of one epoch, float32 arrays by name; `drop_last` leaves out a last one that is not full.
+    def batches(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
+        """Yield the batches of one epoch, float32 arrays by name; the last one may not be full.
 
         `seed` and `epoch`, not negative, together determine order and draw.
         """
         order = permutation(len(self), seed, epoch)
         drawn = awake_draws(len(self), seed, epoch, self.awake_per_sleep)
-        for some in slices(len(self), batch_size, drop_last):
+        for some in slices(len(self), batch_size):
             records = [self.read(int(i), int(draw)) for i, draw in zip(order[some], drawn[some], strict=True)]
             yield {key: np.stack([record[key] for record in records]) for key in records[0]}
 
@@ -233,9 +233,8 @@ def awake_draws(count: int, seed: int, epoch: int, awake_per_sleep: int = 15) ->
     return np.random.default_rng([1, seed, epoch]).integers(awake_per_sleep, size=count)
 
 
-def slices(count: int, batch_size: int, drop_last: bool = False) -> list[slice]:
+def slices(count: int, batch_size: int) -> list[slice]:
     """Return the slices that cut `count` trials into batches."""
     if batch_size < 1:
         raise UserError(f"batch size {batch_size}: must be at least 1")
-    stop = count - count % batch_size if drop_last else count
-    return [slice(start, min(start + batch_size, count)) for start in range(0, stop, batch_size)]
+    return [slice(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]

@@ -78,7 +78,7 @@ class SubjectTrials:
         """Return all sleep trials in stored order: float32 "sleep" (n, 200, 55), "label" (n, 15) one-hot."""
         return {"sleep": self.subject.sleep[self.places], "label": self._one_hot(self.places)}
 
-    def batches(self, batch_size: int, seed: int, epoch: int, drop_last: bool = False) -> Iterator[Batch]:
+    def batches(self, batch_size: int, seed: int, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch; the parameters are those of `data.formats.records.Records.batches`.
 
         A batch holds float32 "sleep" (B, 200, 55), "label" (B, 15); "image" and "audio" (B, 80, 55), one of the 15
@@ -86,7 +86,7 @@ class SubjectTrials:
         """
         order = self.places[permutation(len(self), seed, epoch)]
         drawn = awake_draws(len(self), seed, epoch, self.subject.card.awake_per_sleep)
-        for some in slices(len(self), batch_size, drop_last):
+        for some in slices(len(self), batch_size):
             places = order[some]
             batch = {"sleep": self.subject.sleep[places], "label": self._one_hot(places)}
             for kind in AWAKE:

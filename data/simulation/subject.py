@@ -132,18 +132,16 @@ class Subject:
         response += size * np.outer(self.head.patch(where), _peaks(_WAKE_POTENTIAL, t))
         return response if first >= 0 else response * (t >= 0)
 
-    def sleep_response(
-        self, item: int, stage: str, n: int, gain: float = 1.0, jitter_s: float = 0.0, onset: int = 0
-    ) -> np.ndarray:
-        """Return the item part of a reactivation in N2, N3 or R: `n` samples at 500 Hz, (n_head, n) in µV.
+    def sleep_response(self, item: int, stage: str, n: int, gain: float = 1.0, jitter_s: float = 0.0) -> np.ndarray:
+        """Return the item part of a reactivation in N2, N3 or R: `n` samples at 500 Hz from the cue on, (n_head, n) µV.
 
-        `gain` multiplies `memory.semantic_uv`; it comes `jitter_s` later than usual. `onset` is the sample of the
-        cue: nothing is before it, and nothing `RESPONSE_S` after it.
+        `gain` multiplies `memory.semantic_uv`; it comes `jitter_s` later than usual. Nothing is `RESPONSE_S` after
+        the cue.
         """
         memory, timing = self.settings.memory, self.settings.memory.timing.of(stage)
-        t = (np.arange(n) - onset) / STREAM_RATE
+        t = np.arange(n) / STREAM_RATE
         awake = (t - timing.delay_s - jitter_s) / timing.stretch
-        fade = np.clip((RESPONSE_S - t) / _FADE_S, 0, 1) * (t >= 0)
+        fade = np.clip((RESPONSE_S - t) / _FADE_S, 0, 1)
         return gain * memory.semantic_uv * course(self.components["semantic"][item], awake) * fade
 
     def sound_response(self, stage: SleepKey, n: int, size: float = 1.0) -> np.ndarray:

@@ -110,10 +110,10 @@ class SessionContext:
         logger.log(logging.INFO if state == "back" else logging.ERROR, "%s: %s (%s)", part, state, reason)
         self.log_event(self.sample, "fault", part=part, state=state, reason=reason)
 
-    def send_marker(self, code: int, at: float | None = None) -> None:
-        """Send a marker to the ports, at a time of the `time.perf_counter` clock or now."""
+    def send_marker(self, code: int) -> None:
+        """Send a marker to the ports, now."""
         if self.ports is not None:
-            self.ports.send(code, at)
+            self.ports.send(code)
 
 
 def stage_name(stage: int) -> str:

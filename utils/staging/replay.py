@@ -69,7 +69,7 @@ def stages(probability: np.ndarray) -> np.ndarray:
     return np.where(known, np.where(known[:, None], probability, 0).argmax(axis=1), UNKNOWN)
 
 
-def replay(stager: Stager, signal: np.ndarray, every_seconds: float, progress: tqdm | None = None) -> Estimates:
+def replay(stager: Stager, signal: np.ndarray, every_seconds: float) -> Estimates:
     """Stage a continuous recording as the real-time loop does; nothing comes of one shorter than 30 s.
 
     The stager is a fresh one: it may remember what it has seen. `signal` (3, n) are EEG, EOG and EMG derivations in µV
@@ -77,11 +77,7 @@ def replay(stager: Stager, signal: np.ndarray, every_seconds: float, progress: t
     """
     step = round(every_seconds * STREAM_RATE)
     ends = range(WINDOW, signal.shape[1] + 1, step)
-    found = []
-    for end in ends:
-        found.append(stager.update(np.asarray(signal[:, end - WINDOW : end], np.float32), end))
-        if progress is not None:
-            progress.update()
+    found = [stager.update(np.asarray(signal[:, end - WINDOW : end], np.float32), end) for end in ends]
     return _collected(np.array(ends, float) / STREAM_RATE, found)
 
 

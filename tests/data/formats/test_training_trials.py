@@ -86,11 +86,6 @@ def test_image_and_audio_are_the_same_stored_trial_of_the_sleep_trials_own_recor
     assert len(seen) > 1
 
 
-def test_drop_last(cohort):
-    sizes = [len(b["label"]) for b in TrainingTrials(cohort).batches(5, seed=0, epoch=0, drop_last=True)]
-    assert sizes == [5, 5]
-
-
 def test_batch_size_of_zero_is_refused(cohort):
     with pytest.raises(UserError, match="batch size 0"):
         next(TrainingTrials(cohort).batches(0, seed=0, epoch=0))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import planted_cues
 import pytest
 import recordings
 import short_night
@@ -50,7 +51,7 @@ def test_one_who_fails_is_named_and_stops_nobody(raw, tmp_path):
     recordings.write(raw.copy().pick(["Fz", "C4"]), tmp_path / "lab/s7_night_raw.fif")
     pattern = r"recordings.pattern=(?P<subject>s\d)_(?P<session>[a-z]+)"
     manifest = prepare(tmp_path, pattern)
-    assert short_night.check(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT
+    assert planted_cues.check_trials(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT
     found = {record["source"]: record for record in manifest["subjects"].values()}
     assert {name: (own["status"], own.get("step")) for name, own in found.items()} == {
         "s1": ("complete", None), "s2": ("failed", "opening"), "s3": ("failed", "finding its recordings"),
@@ -163,7 +164,7 @@ def test_a_first_run_that_came_to_nothing_does_not_block_its_folder(raw, tmp_pat
     first(tmp_path, monkeypatch)
     manifest = prepare(tmp_path)
     assert {name: own["status"] for name, own in manifest["subjects"].items()} == {"subject_test_0": "complete"}
-    assert short_night.check(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT
+    assert planted_cues.check_trials(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT
     listed = {tmp_path / "out" / name for name in manifest["subjects"]["subject_test_0"]["files"]}
     known = {"manifest.json", "dataset.yaml", "subject.json", "Whole_label_data.pickle", ".DS_Store", "Thumbs.db"}
     assert {p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.name not in known} == listed
@@ -259,4 +260,4 @@ def test_minutes_are_those_of_the_recording(raw, tmp_path):
     (tmp_path / "lab/s1_night_raw.tsv").write_text("\n".join(lines) + "\n")
     record = prepare(tmp_path, "stages.file='{stem}.tsv'")["subjects"]["subject_test_0"]
     assert record["sessions"]["night"]["minutes"] == {"W/N1": 0.0, "N2": 0.7, "N3": 0.0, "R": 0.3}
-    assert short_night.check(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT
+    assert planted_cues.check_trials(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT

@@ -5,6 +5,7 @@ import re
 
 import mne
 import numpy as np
+import planted_cues
 import pytest
 import recordings
 import short_night
@@ -60,7 +61,7 @@ def test_trials_on_a_mark_go_and_no_others(tmp_path, kind):
     record = prepare(tmp_path)["subjects"]["subject_test_0"]
     spans = [(onset, onset + (0 if text == "boundary" else length)) for onset, length, text in marks]
     table = left(raw, spans)
-    assert 30 < short_night.check(tmp_path / "out", table) < short_night.COUNT - 2 * len(marks) + 1
+    assert 30 < planted_cues.check_trials(tmp_path / "out", table) < short_night.COUNT - 2 * len(marks) + 1
     said = " | ".join(record["sessions"]["night"]["remarks"])
     assert f"annotated artefacts and breaks: {len(marks)}, " in said
     unmapped = record["sessions"]["night"]["unmapped_events"]
@@ -176,7 +177,7 @@ def test_marks_in_the_recording_count_beside_those_of_events_tsv(tmp_path):
     settings = load_settings(None, [*short_night.SETTINGS[:1], "split.test=[sub-1]", *short_night.SETTINGS[2:]])
     prepare_run.prepare(inputs.find_bids(tmp_path / "lab", settings), settings, tmp_path / "out")
     table = left(raw, [(20.5, 21.5), (50.5, 51.5)])
-    assert short_night.check(tmp_path / "out", table) == short_night.COUNT - 6
+    assert planted_cues.check_trials(tmp_path / "out", table) == short_night.COUNT - 6
 
 
 def write_edf(raw, path):
@@ -200,7 +201,7 @@ def test_annotations_in_latin_1_are_read_by_a_setting(tmp_path):
     assert record["step"] == "opening" and "s1_night.edf: its annotations are no UTF-8 text" in record["reason"]
     assert "set recordings.encoding=latin1" in record["reason"]
     assert prepare(tmp_path, ITEMS, "recordings.encoding=latin1")["subjects"]["subject_test_0"]["status"] == "complete"
-    assert short_night.check(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT
+    assert planted_cues.check_trials(tmp_path / "out", short_night.planted(raw)) == short_night.COUNT
     assert Recording(tmp_path / "lab/s1_night.edf", "latin1").groups(["Fz"])[0].length == 30000
 
 
@@ -217,7 +218,7 @@ def test_markers_of_brainvision_in_latin_1_and_under_another_name(tmp_path):
     record = prepare(tmp_path, ITEMS)["subjects"]["subject_test_0"]
     assert "no UTF-8 text" in record["reason"] and "recordings.encoding=latin1" in record["reason"]
     prepare(tmp_path, ITEMS, "recordings.encoding=latin1")
-    assert short_night.check(tmp_path / "out", short_night.planted(short_night.night())) == short_night.COUNT
+    assert planted_cues.check_trials(tmp_path / "out", short_night.planted(short_night.night())) == short_night.COUNT
     settings = load_settings(None, short_night.SETTINGS)
     (source,) = inputs.find_recordings(str(header), settings)
     assert list(fingerprint(source.sessions[0], Recording(header, "latin1"), settings)["beside"]) == ["other.vmrk"]
@@ -245,4 +246,4 @@ def test_a_missing_marker_file_is_seen(tmp_path, caplog, lost, words):
     if lost == "_eeg.vmrk":
         table = short_night.planted(raw)
         table["stage"] = np.where(table.onset_s < 30, "N2", "R")
-        assert short_night.check(tmp_path / "out", table) == short_night.COUNT
+        assert planted_cues.check_trials(tmp_path / "out", table) == short_night.COUNT

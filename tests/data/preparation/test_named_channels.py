@@ -5,6 +5,7 @@ import warnings
 
 import mne
 import numpy as np
+import planted_cues
 import pytest
 import recordings
 import short_night
@@ -71,7 +72,7 @@ def test_a_channel_that_is_called_bad_is_bad(noisy, without_t7, tmp_path, lab, i
     recordings.write(raw, tmp_path / "lab" / "s1_night_raw.fif")
     record = prepare(tmp_path, *settings)
     assert list(record["sessions"]["night"]["bad"]) == ["T7"]
-    assert short_night.check(tmp_path / "out", short_night.planted(noisy)) == short_night.COUNT
+    assert planted_cues.check_trials(tmp_path / "out", short_night.planted(noisy)) == short_night.COUNT
     for own, known in zip(trials(tmp_path), without_t7, strict=True):
         assert np.array_equal(own, known)
 
@@ -101,7 +102,7 @@ def test_channels_tsv_may_write_names_otherwise(noisy, without_t7, tmp_path, nam
     write_bids(noisy, tmp_path / "lab", change)
     record = prepare(tmp_path, "split.test=[sub-1]", bids=True)
     assert record["sessions"]["night_sleep"]["bad"] == {"T7": "channels.tsv"}
-    assert short_night.check(tmp_path / "out", short_night.planted(noisy)) == short_night.COUNT
+    assert planted_cues.check_trials(tmp_path / "out", short_night.planted(noisy)) == short_night.COUNT
     for own, known in zip(trials(tmp_path), without_t7, strict=True):
         assert np.allclose(own, known, atol=1e-3)  # BrainVision rounds
 
@@ -184,7 +185,7 @@ def test_older_names_give_the_trials_of_the_new_ones(noisy, tmp_path):
         raw = noisy.copy().rename_channels(names, verbose="error")
         recordings.write(raw, tmp_path / way / "lab" / "s1_night_raw.fif")
         record = prepare(tmp_path / way)
-        assert record["sessions"]["night"]["bad"] == {} and short_night.check(
+        assert record["sessions"]["night"]["bad"] == {} and planted_cues.check_trials(
             tmp_path / way / "out", short_night.planted(raw)
         )
         found.append((trials(tmp_path / way), record["sessions"]["night"]["slow_oscillations"]["count"]))
