@@ -254,7 +254,7 @@ class _Amplifier:
         path = out / f"{name}.npz"
         np.savez(path, data=data, names=_NAMES, rate=rate)
         # what comes as a trigger must find its sample not sent yet; what stamps do not tell would be taken for no delay
-        delay = () if {"sent", "same", "unix"} & {*fault.words} else ("--delay", str(_DELAY_SECONDS))
+        delay = () if {"sent", "same", "unix", "--off"} & {*fault.words} else ("--delay", str(_DELAY_SECONDS))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sleep_interpreter.realtime.Setup.stand_in_amplifier", "--source-id", name,
              "--name", name, "--session-id", name.removesuffix("-other"), "--file", str(path), "--count",
