@@ -26,7 +26,7 @@ import numpy as np
 def main(argv: Sequence[str] | None = None) -> int:
     """Stream until the end, or until told to quit."""
     args = _arguments(argv)
-    from sleep_interpreter.realtime.Utils.liblsl import configure  # lazy: start-up
+    from sleep_interpreter.realtime.Utils.liblsl import clock_offset, configure  # lazy: start-up
 
     configure(True, args.session_id)
     from mne_lsl.lsl import StreamInfo, StreamOutlet, local_clock  # lazy: optional dependency
@@ -42,9 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     threading.Thread(target=lambda: commands.extend(line.strip() for line in sys.stdin), daemon=True).start()
     rng = np.random.default_rng(0)
     size, sent, lose, shift = max(1, round(args.chunk * rate)), 0, 0, 0.0
-    began, clock = time.perf_counter(), local_clock()
+    offset = clock_offset()
+    began = time.perf_counter()
+    clock = began - offset
     true, since = rate * args.speed * (1 + args.off), 0  # samples a second, from that sample on
-    triggers = _Triggers(args.markers, names, began - clock) if args.markers else None
+    triggers = _Triggers(args.markers, names, offset) if args.markers else None
     zero = time.time() if args.stamps == "unix" else clock
     total = round(args.seconds * rate)
     print("streaming", flush=True)

@@ -21,6 +21,7 @@ import numpy as np
 from sleep_interpreter.realtime.Parameters.source import LslSettings, SourceSettings
 from sleep_interpreter.realtime.Sources.live_source import LiveSource
 from sleep_interpreter.realtime.Sources.source import Input
+from sleep_interpreter.realtime.Utils import liblsl
 from sleep_interpreter.realtime.Utils.liblsl import came_back, config_text, configure, resolve
 from sleep_interpreter.utils.core import file_locks
 from sleep_interpreter.utils.core.errors import UserError
@@ -353,18 +354,16 @@ class LslSource(LiveSource):
 
     def _correct_clock(self) -> None:
         """Keep the offset from the stream's clock to perf_counter; asked for once a minute."""
-        from mne_lsl.lsl import local_clock  # lazy: optional dependency
-
         now = time.perf_counter()
         if now - self._corrected < _CORRECT_SECONDS:
             return
         self._corrected = now
         try:
-            correction = self._inlet.time_correction(timeout=1.0)
+            correction = liblsl.correction(self._inlet, self._info.hostname)
         except (RuntimeError, TimeoutError) as error:  # the stream is away: the last one stands
             logger.debug("time correction: %s", error)
             return
-        self._offset, self._corrects = correction + time.perf_counter() - local_clock(), True
+        self._offset, self._corrects = correction + liblsl.clock_offset(), True
 
 
 class _Look:

@@ -54,8 +54,9 @@ _CHUNKS = 3000
 """The newest chunks, from which the rate is measured."""
 _LOOK_SECONDS = 0.02
 """A stream is looked at so often."""
-_OFTEN = 10.0
-"""Chunks a second that tell the earliest arrival whatever the times of looking are."""
+_OFTEN = 100.0
+"""Chunks a second that tell the earliest arrival whatever the times of looking are: blocks as long as the time between
+two looks keep step with them."""
 _POLL_SECONDS = 0.003
 """Arrivals are known within this, at the look."""
 _BIN_SECONDS = 2.0

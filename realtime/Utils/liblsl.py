@@ -2,6 +2,8 @@
 
 import ctypes
 import logging
+import socket
+import time
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -18,6 +20,10 @@ SessionID = {session_id}
 level = -2
 """
 """Settings under which no packet left the machine in our measurements."""
+
+_READINGS = 9
+_SAME_CLOCK = 0.1
+"""Clocks of two computers of one name part by more: by when each was switched on."""
 
 _configured: tuple[bool, str] | None = None
 
@@ -59,6 +65,25 @@ def resolve(timeout: float, source_id: str | None = None, minimum: int = 1) -> l
         count = lib.lsl_resolve_byprop(ctypes.byref(found), 1024, *wanted, minimum, ctypes.c_double(timeout))
     streams = [_BaseStreamInfo(found[k]) for k in range(count)]
     return list({info.uid: info for info in streams}.values())
+
+
+def clock_offset() -> float:
+    """Return by how many s `time.perf_counter` is ahead of liblsl's clock: the one of some readings in which this
+    process was held up the least."""
+    from mne_lsl.lsl import local_clock  # lazy: optional dependency
+
+    readings = []
+    for _ in range(_READINGS):
+        before, clock, after = time.perf_counter(), local_clock(), time.perf_counter()
+        readings.append((after - before, (before + after) / 2 - clock))
+    return min(readings)[1]
+
+
+def correction(inlet: Any, hostname: str) -> float:
+    """Return the s to be added to an inlet's stamps for this machine's clock of liblsl. An outlet on this machine has
+    the same clock: what liblsl measures there is how busy the machine is. `TimeoutError`, `RuntimeError`: not known."""
+    measured = float(inlet.time_correction(timeout=1.0))
+    return 0.0 if hostname == socket.gethostname() and abs(measured) < _SAME_CLOCK else measured
 
 
 def came_back(inlet: Any) -> bool:
